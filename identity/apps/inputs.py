@@ -1,0 +1,158 @@
+"""Accepted shapes of applications and their protocol faces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    model_validator,
+)
+
+from identity.people.inputs import Code, Plain
+
+_FORBIDDEN_SCHEMES = frozenset({"javascript", "data", "vbscript", "file", "blob", "about"})
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def check_web_address(url: str) -> str:
+    """An https address, or http on loopback: no fragment, user, backslash or control character."""
+    parts = urlsplit(url)
+    if (
+        any(ord(c) < 0x21 or c in "\\\x7f" for c in url)
+        or parts.fragment
+        or "#" in url
+        or parts.username is not None
+    ):
+        raise ValueError("must have no fragment, user name, backslash or control character")
+    if not parts.hostname or not (
+        parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
+    ):
+        raise ValueError("must be an https address (http only on loopback)")
+    return url
+
+
+def check_redirect_uri(url: str) -> str:
+    """A redirect URI: a web address, or a private-use scheme of a native app (RFC 8252 §7.1)."""
+    parts = urlsplit(url)
+    if parts.scheme in {"http", "https"}:
+        return check_web_address(url)
+    if parts.scheme in _FORBIDDEN_SCHEMES or "." not in parts.scheme or "#" in url:
+        raise ValueError("must be https, http on loopback, or a reverse-domain scheme")
+    return url
+
+
+WebAddress = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(check_web_address)]
+RedirectUri = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(check_redirect_uri)]
+AppCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+
+
+class ApplicationInput(_Input):
+    """An application and what it may learn of a person."""
+
+    code: AppCode
+    name: Plain
+    name_en: str = ""
+    description: str = ""
+    home_url: WebAddress | None = None
+    status: Literal["active", "disabled"] = "active"
+    in_portal: bool = True
+    subject_id_field: Literal["sub", "account_id", "name_id", "pairwise_sub"] = "sub"
+    recording: Literal["strict", "buffered"] = "strict"
+    released_claims: tuple[Code, ...] = ("name", "preferred_username", "roles")
+    claim_aliases: Mapping[str, str] = {}
+
+
+class OidcInput(_Input):
+    """An OAuth 2 / OpenID Connect client."""
+
+    client_id: Code
+    profile: Literal["baseline", "fapi2"] = "baseline"
+    auth_method: Literal["none", "client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    redirect_uris: tuple[RedirectUri, ...] = ()
+    post_logout_redirect_uris: tuple[RedirectUri, ...] = ()
+    grant_types: tuple[Literal["authorization_code", "refresh_token", "client_credentials"], ...] = (
+        "authorization_code",
+        "refresh_token",
+    )
+    scopes: tuple[Code, ...] = ("openid", "profile")
+    resources: tuple[str, ...] = ()
+    backchannel_logout_uri: WebAddress | None = None
+    options: Mapping[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> OidcInput:
+        if "authorization_code" in self.grant_types and not self.redirect_uris:
+            raise ValueError("the authorization code grant needs a redirect URI")
+        if self.auth_method == "none" and "client_credentials" in self.grant_types:
+            raise ValueError("a public client cannot use client_credentials")
+        return self
+
+
+class AcsInput(_Input):
+    """An assertion consumer service address."""
+
+    url: WebAddress
+    index: int = 0
+    default: bool = False
+
+
+class SamlOptions(_Input):
+    """Switches of a service provider; each weakening one is off by default."""
+
+    want_signed_requests: bool = False
+    sign_response: bool = False
+    encrypt: bool = False
+    idp_initiated: bool = False
+    legacy_sha1: bool = False
+    attribute_format: Literal["basic", "uri"] = "basic"
+
+
+class SamlInput(_Input):
+    """A SAML 2.0 service provider."""
+
+    entity_id: Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
+    acs: tuple[AcsInput, ...]
+    name_id_format: Literal[
+        "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent",
+        "urn:oasis:names:tc:SAML:2.0:nameid-format:transient",
+        "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified",
+        "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
+    ] = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"
+    signing_certificates: tuple[str, ...] = ()
+    encryption_certificate: str | None = None
+    options: SamlOptions = SamlOptions()
+
+
+class CasInput(_Input):
+    """A CAS service: an exact address, or a template that ends in `/**`."""
+
+    url: WebAddress
+    ticket_ttl_s: Annotated[int, AfterValidator(lambda value: min(max(value, 5), 300))] = 10
+    logout_url: WebAddress | None = None
+    options: Mapping[str, Any] = {}
+
+
+class ApiInput(_Input):
+    """A resource server."""
+
+    identifier: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    scopes: tuple[Code, ...] = ()
+    token_format: Literal["jwt", "opaque"] = "jwt"
+    token_ttl_s: int = 300

@@ -1,0 +1,100 @@
+"""A record as the exact bytes that are stored and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from identity.audit.kinds import class_of
+from identity.core.record import Call, Record
+
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
+TEXT_MAX = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record ready to be written; `personal` is (field, salt, value)."""
+
+    retention_class: str
+    at: datetime
+    id: UUID
+    body: bytes
+    personal: tuple[tuple[str, bytes, str], ...] = ()
+
+
+def encode(call: Call, records: Sequence[Record], revision: int | None) -> list[Stored]:
+    """The call's records as stored values; `revision` is the facts revision that their transaction commits."""
+    common = _common(call)
+    return [_one(call, record, common, revision) for record in records]
+
+
+def _common(call: Call) -> dict[str, Any]:
+    actor = call.actor
+    common: dict[str, Any] = {
+        "actor": {"kind": actor.kind, "id": actor.id, "name": actor.name},
+        "at": call.now.astimezone(UTC),
+        "ip": call.origin.ip,
+        "request_id": call.request_id,
+        "user_agent": call.origin.user_agent[:256],
+        "v": 1,
+    }
+    if actor.person:
+        common["actor"]["person"] = actor.person
+    if actor.session:
+        common["session"] = actor.session
+    if call.reason:
+        common["why"] = call.reason[:TEXT_MAX]
+    if call.reference:
+        common["reference"] = call.reference[:TEXT_MAX]
+    return common
+
+
+_FIELDS = (
+    *("user", "person", "session", "application", "resource_type", "resource_id", "action", "intent"),
+    *("policy_version", "facts_revision", "before", "after", "input"),
+)
+
+
+def _one(call: Call, record: Record, common: dict[str, Any], revision: int | None) -> Stored:
+    body = {**common, "id": record.id, "kind": record.kind, "result": record.result}
+    if record.reason:
+        body["reason"] = record.reason
+    for name in _FIELDS:
+        value = getattr(record, name)
+        if value is not None:
+            body[name] = value
+    if revision is not None and "facts_revision" not in body:
+        body["facts_revision"] = revision
+    if record.rules:
+        body["rules"] = record.rules
+    if record.data:
+        body["data"] = record.data
+    personal = []
+    if record.personal:
+        hashes = {}
+        for name, value in record.personal.items():
+            salt = secrets.token_bytes(16)
+            hashes[name] = hashlib.sha256(salt + value.encode("utf-8", "replace")).hexdigest()
+            personal.append((name, salt, value[:TEXT_MAX]))
+        body["personal"] = hashes
+    return Stored(
+        class_of(record.kind),
+        call.now,
+        record.id,
+        orjson.dumps(body, option=_OPTIONS, default=_default),
+        tuple(personal),
+    )
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return str(value)

@@ -1,0 +1,172 @@
+"""The catalogue of audit records: what they are called, how long they are kept, how they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """`area.noun.verb`; the values are stored for ever, so they never change their meaning."""
+
+    SESSION_STARTED = "login.session.started"
+    SESSION_REFUSED = "login.session.refused"
+    SESSION_ENDED = "login.session.ended"
+    SIGN_IN_COMPLETED = "login.application.entered"
+    SIGN_IN_REFUSED = "login.application.refused"
+    FACTOR_ENROLLED = "login.factor.enrolled"
+    FACTOR_REMOVED = "login.factor.removed"
+    FACTOR_REFUSED = "login.factor.refused"
+    RECOVERY_CODE_USED = "login.recovery_code.used"
+    PASSWORD_CHANGED = "login.password.changed"  # noqa: S105
+    CONSENT_GIVEN = "login.consent.given"
+
+    CODE_ISSUED = "oauth.code.issued"
+    TOKEN_ISSUED = "oauth.token.issued"  # noqa: S105
+    TOKEN_REFRESHED = "oauth.token.refreshed"  # noqa: S105
+    TOKEN_REFUSED = "oauth.token.refused"  # noqa: S105
+    TOKEN_REVOKED = "oauth.token.revoked"  # noqa: S105
+    TOKEN_INTROSPECTED = "oauth.token.introspected"  # noqa: S105
+    USERINFO_RELEASED = "oauth.userinfo.released"
+    AUTHORIZATION_REFUSED = "oauth.authorization.refused"
+
+    ASSERTION_ISSUED = "saml.assertion.issued"
+    SAML_REQUEST_REFUSED = "saml.request.refused"
+
+    TICKET_ISSUED = "cas.ticket.issued"
+    TICKET_VALIDATED = "cas.ticket.validated"
+    TICKET_REFUSED = "cas.ticket.refused"
+    CAS_REQUEST_REFUSED = "cas.request.refused"
+
+    DECISION_MADE = "access.decision.made"
+    DECISIONS_MADE = "access.decisions.made"
+    CALLER_REFUSED = "access.caller.refused"
+
+    USER_CREATED = "people.user.created"
+    USER_ENABLED = "people.user.enabled"
+    USER_DISABLED = "people.user.disabled"
+    USER_DELETED = "people.user.deleted"
+    USER_RENAMED = "people.user.renamed"
+    USER_LINKED = "people.user.linked"
+    USER_PROFILE_CHANGED = "people.profile.changed"
+    ORG_UNIT_CREATED = "people.org_unit.created"
+    ORG_UNIT_CHANGED = "people.org_unit.changed"
+    EMPLOYMENT_CHANGED = "people.employment.changed"
+    GROUP_CREATED = "people.group.created"
+    GROUP_CHANGED = "people.group.changed"
+    GROUP_MEMBER_ADDED = "people.group_member.added"
+    GROUP_MEMBER_REMOVED = "people.group_member.removed"
+    GROUP_NESTED = "people.group.nested"
+    GROUP_UNNESTED = "people.group.unnested"
+
+    ROLE_CREATED = "roles.role.created"
+    ROLE_CHANGED = "roles.role.changed"
+    ASSIGNMENT_ADDED = "roles.assignment.added"
+    ASSIGNMENT_REVOKED = "roles.assignment.revoked"
+    POLICY_PUBLISHED = "roles.policy.published"
+
+    APPLICATION_CREATED = "apps.application.created"
+    APPLICATION_CHANGED = "apps.application.changed"
+    APPLICATION_FACE_CHANGED = "apps.protocol.changed"
+    APPLICATION_SECRET_SET = "apps.secret.set"  # noqa: S105
+
+    DIRECTORY_CHANGED = "sync.directory.changed"
+    SYNC_STARTED = "sync.run.started"
+    SYNC_FINISHED = "sync.run.finished"
+    SYNC_HELD = "sync.run.held"
+    SYNC_FAILED = "sync.run.failed"
+
+    KEY_CREATED = "keys.key.created"
+    KEY_ROTATED = "keys.key.rotated"
+
+    AUDIT_SEARCHED = "audit.record.searched"
+    AUDIT_READ = "audit.record.read"
+
+
+_CLASS_OF_AREA: Mapping[str, str] = {
+    "login": "login",
+    "oauth": "token",
+    "saml": "token",
+    "cas": "token",
+    "access": "decision",
+    "people": "change",
+    "roles": "change",
+    "apps": "change",
+    "keys": "change",
+    "sync": "sync",
+    "audit": "reading",
+}
+CLASSES = tuple(sorted(set(_CLASS_OF_AREA.values())))
+
+
+def class_of(kind: str) -> str:
+    """The retention class of a kind."""
+    return _CLASS_OF_AREA[kind.partition(".")[0]]
+
+
+# One sentence a kind; {actor} and {person} are names, other words come from the record. The English sentence is the
+# message id of the Chinese one.
+SENTENCES: Mapping[Kind, str] = {
+    Kind.SESSION_STARTED: "{actor} signed in",
+    Kind.SESSION_REFUSED: "A sign-in as {login} was refused",
+    Kind.SESSION_ENDED: "A session of {person} ended",
+    Kind.SIGN_IN_COMPLETED: "{actor} entered {application}",
+    Kind.SIGN_IN_REFUSED: "{actor} was not let into {application}",
+    Kind.FACTOR_ENROLLED: "{actor} added a second factor",
+    Kind.FACTOR_REMOVED: "A second factor of {person} was removed",
+    Kind.FACTOR_REFUSED: "A second factor of {person} was refused",
+    Kind.RECOVERY_CODE_USED: "{actor} used a recovery code",
+    Kind.PASSWORD_CHANGED: "{actor} changed the password of {person}",
+    Kind.CONSENT_GIVEN: "{actor} agreed to what {application} asks for",
+    Kind.CODE_ISSUED: "{application} got an authorization code for {person}",
+    Kind.TOKEN_ISSUED: "{application} got a token",
+    Kind.TOKEN_REFRESHED: "{application} refreshed a token",
+    Kind.TOKEN_REFUSED: "{application} was refused a token",
+    Kind.TOKEN_REVOKED: "{application} revoked a token",
+    Kind.TOKEN_INTROSPECTED: "{application} asked about a token",
+    Kind.USERINFO_RELEASED: "{application} read the profile of {person}",
+    Kind.AUTHORIZATION_REFUSED: "An authorization request of {application} was refused",
+    Kind.ASSERTION_ISSUED: "{application} got an assertion for {person}",
+    Kind.SAML_REQUEST_REFUSED: "A SAML request of {application} was refused",
+    Kind.TICKET_ISSUED: "{application} got a service ticket for {person}",
+    Kind.TICKET_VALIDATED: "{application} validated a service ticket",
+    Kind.TICKET_REFUSED: "{application} presented a ticket that was refused",
+    Kind.CAS_REQUEST_REFUSED: "A CAS request was refused",
+    Kind.DECISION_MADE: "{application} asked whether {person} may {action} {resource}",
+    Kind.DECISIONS_MADE: "{application} asked for several decisions",
+    Kind.CALLER_REFUSED: "A caller did not prove itself",
+    Kind.USER_CREATED: "{actor} created the user {login}",
+    Kind.USER_ENABLED: "{actor} enabled the user {login}",
+    Kind.USER_DISABLED: "{actor} disabled the user {login}",
+    Kind.USER_DELETED: "{actor} deleted the user {login}",
+    Kind.USER_RENAMED: "{actor} renamed the user {login}",
+    Kind.USER_LINKED: "{actor} linked a directory account to {login}",
+    Kind.USER_PROFILE_CHANGED: "{actor} changed the profile of {login}",
+    Kind.ORG_UNIT_CREATED: "{actor} created the unit {resource}",
+    Kind.ORG_UNIT_CHANGED: "{actor} changed the unit {resource}",
+    Kind.EMPLOYMENT_CHANGED: "{actor} changed the employment of {login}",
+    Kind.GROUP_CREATED: "{actor} created the group {group}",
+    Kind.GROUP_CHANGED: "{actor} changed the group {group}",
+    Kind.GROUP_MEMBER_ADDED: "{actor} put {person} into the group {group}",
+    Kind.GROUP_MEMBER_REMOVED: "{actor} took {person} out of the group {group}",
+    Kind.GROUP_NESTED: "{actor} nested a group in {group}",
+    Kind.GROUP_UNNESTED: "{actor} took a group out of {group}",
+    Kind.ROLE_CREATED: "{actor} created the role {resource}",
+    Kind.ROLE_CHANGED: "{actor} changed the role {resource}",
+    Kind.ASSIGNMENT_ADDED: "{actor} assigned the role {resource}",
+    Kind.ASSIGNMENT_REVOKED: "{actor} revoked the role {resource}",
+    Kind.POLICY_PUBLISHED: "{actor} published policy version {resource}",
+    Kind.APPLICATION_CREATED: "{actor} created the application {application}",
+    Kind.APPLICATION_CHANGED: "{actor} changed the application {application}",
+    Kind.APPLICATION_FACE_CHANGED: "{actor} changed how {application} signs in",
+    Kind.APPLICATION_SECRET_SET: "{actor} set a secret of {application}",
+    Kind.DIRECTORY_CHANGED: "{actor} changed the directory {resource}",
+    Kind.SYNC_STARTED: "A sync of {resource} started",
+    Kind.SYNC_FINISHED: "A sync of {resource} finished",
+    Kind.SYNC_HELD: "A sync of {resource} was held",
+    Kind.SYNC_FAILED: "A sync of {resource} failed",
+    Kind.KEY_CREATED: "{actor} created a key for {resource}",
+    Kind.KEY_ROTATED: "{actor} rotated the key for {resource}",
+    Kind.AUDIT_SEARCHED: "{actor} searched the audit",
+    Kind.AUDIT_READ: "{actor} read an audit record",
+}

@@ -1,0 +1,99 @@
+"""Tables of the record (foundations §6). Insert only: triggers refuse every change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, LargeBinary, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from identity.core.db import Base
+
+
+class AuditRecord(Base):
+    """One record. `body` is the exact canonical JSON that is hashed; `xid` is the writing transaction on PostgreSQL."""
+
+    __tablename__ = "audit_record"
+
+    retention_class: Mapped[str] = mapped_column("class", primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditPersonal(Base):
+    """A personal value of a record; the record's body holds only its salted hash, so it can be erased."""
+
+    __tablename__ = "audit_personal"
+
+    record_id: Mapped[UUID] = mapped_column(primary_key=True)
+    field: Mapped[str] = mapped_column(primary_key=True)
+    salt: Mapped[bytes] = mapped_column(LargeBinary)
+    value: Mapped[str | None]
+
+
+class AuditFind(Base):
+    """The search index, derived from the records and rebuilt at will; `item` counts the items of a batch."""
+
+    __tablename__ = "audit_find"
+    __table_args__ = (
+        Index("ix_audit_find_at", "at", "record_id", "item"),
+        Index("ix_audit_find_person", "person", "at"),
+        Index("ix_audit_find_application", "application", "at"),
+        Index("ix_audit_find_resource", "resource_id", "at"),
+        Index("ix_audit_find_kind", "kind", "at"),
+        Index("ix_audit_find_result", "result", "at"),
+    )
+
+    record_id: Mapped[UUID] = mapped_column(primary_key=True)
+    item: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    retention_class: Mapped[str] = mapped_column("class")
+    kind: Mapped[str]
+    result: Mapped[str]
+    reason: Mapped[str]
+    actor: Mapped[str]
+    person: Mapped[UUID | None]
+    user_id: Mapped[UUID | None]
+    application: Mapped[str | None]
+    resource_type: Mapped[str | None]
+    resource_id: Mapped[str | None]
+    action: Mapped[str | None]
+    request_id: Mapped[str]
+    words: Mapped[str] = mapped_column(Text)
+
+
+class AuditFindProgress(Base):
+    """How far the index has read: a rowid on SQLite, a transaction id on PostgreSQL."""
+
+    __tablename__ = "audit_find_progress"
+
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(BigInteger)
+    complete_to: Mapped[datetime | None]
+
+
+class AuditLeaf(Base):
+    """The order of the records, given by the sealer alone."""
+
+    __tablename__ = "audit_leaf"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    retention_class: Mapped[str] = mapped_column("class")
+    at: Mapped[datetime]
+    record_id: Mapped[UUID]
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditHead(Base):
+    """A signed tree head: the number of leaves, the root over them, when it was made and where it went."""
+
+    __tablename__ = "audit_head"
+
+    size: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    at: Mapped[datetime]
+    kid: Mapped[str]
+    signature: Mapped[bytes] = mapped_column(LargeBinary)
+    anchored_at: Mapped[datetime | None]

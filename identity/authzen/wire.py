@@ -1,0 +1,165 @@
+"""AuthZEN requests and answers: JSON to values and back (AuthZEN Authorization API 1.0 §5–7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+from identity.access.decide import AccessRequest, Decided
+from identity.access.snapshot import Snapshot
+from identity.apps.registry import App
+from identity.core.errors import Invalid
+from identity.core.record import Record
+from policies import Act, Amount
+
+Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
+SEMANTICS = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")
+EVALUATIONS_MAX = 1_000
+TEXT_MAX = 1_024
+
+# Who a resource's properties say has acted on it, and the action that this is.
+_STATED = {"submitter": "submit", "reviewer": "review", "approver": "approve", "payer": "pay"}
+
+REASONS = {
+    "permitted": ("Permitted.", "允许。"),
+    "no_permission": ("None of your roles allows this.", "您的角色没有这项权限。"),
+    "denied": ("A rule forbids this.", "规则禁止此操作。"),
+    "scope": ("Your role does not cover this company or department.", "您的角色不包含该公司或部门。"),
+    "scope_missing": ("The application did not say where this belongs.", "应用没有说明所属公司或部门。"),
+    "limit": ("The amount is over your limit.", "金额超出您的限额。"),
+    "limit_missing": ("The application did not say the amount.", "应用没有说明金额。"),
+    "currency": ("The amount is in another currency than your limit.", "金额币种与您的限额不同。"),
+    "expired": ("Your role is not valid at this time.", "您的角色目前不在有效期内。"),
+    "condition": ("A condition of your role is not met.", "不满足角色的条件。"),
+    "sod_object": (
+        "You have already acted on this document in another duty.",
+        "您已在另一职责中处理过此单据。",
+    ),
+    "sod_evidence_missing": ("An earlier step of this document is not known.", "此单据缺少前一步骤的记录。"),
+    "sod_dynamic": ("Another duty of this session excludes this one.", "本次会话中的另一职责与此互斥。"),
+    "subject_unknown": ("This person is not known to the application.", "该应用中没有此人。"),
+    "subject_disabled": ("This account is disabled.", "账号已停用。"),
+    "subject_expired": ("This account has expired.", "账号已过期。"),
+    "resource_invalid": ("The resource's id is not valid.", "资源标识无效。"),
+}
+
+Resolve = Callable[[str], UUID | None]
+
+
+def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve) -> AccessRequest:
+    """One evaluation of the calling application; raises `Invalid` (→ 400) for a malformed one.
+
+    Unknown members are ignored; the caller's `subject.properties` never reach the decision.
+    """
+    if not isinstance(body, dict):
+        raise Invalid("The request must be an object.", code="invalid_request")
+    subject = _entity(body, "subject", ("type", "id"))
+    action = _entity(body, "action", ("name",))
+    resource = _entity(body, "resource", ("type", "id"))
+    context = body.get("context", {})
+    if not isinstance(context, dict):
+        raise Invalid("context must be an object.", code="invalid_request")
+    properties = dict(_properties(resource, "resource"))
+    if "amount" in properties:
+        try:
+            properties["amount"] = Amount.parse(properties["amount"])
+        except ValueError as error:
+            raise Invalid(f"resource.properties.amount: {error}.", code="invalid_request") from None
+    intent = context.get("intent", "ask")
+    if intent not in {"ask", "perform"}:
+        raise Invalid("context.intent must be ask or perform.", code="invalid_request")
+    user = resolve(subject["id"]) if subject["type"] == "user" else None
+    return AccessRequest(
+        application=app.code,
+        user=user,
+        resource_type=resource["type"],
+        resource_id=resource["id"],
+        action=action["name"],
+        properties=properties,
+        action_properties=_properties(action, "action"),
+        context={name: value for name, value in context.items() if name not in {"intent", "sid", "acr"}},
+        intent=intent,
+        acr=_text_or_none(context, "acr"),
+        sid=_text_or_none(context, "sid"),
+        stated=_stated(properties, snapshot, resolve),
+    )
+
+
+def merge(defaults: Mapping[str, Any], item: Any) -> dict[str, Any]:
+    """An item of `evaluations` with the request's defaults (§6.1.1)."""
+    if not isinstance(item, dict):
+        raise Invalid("Each evaluation must be an object.", code="invalid_request")
+    return {
+        **{name: defaults[name] for name in ("subject", "action", "resource", "context") if name in defaults},
+        **item,
+    }
+
+
+def semantic(body: Mapping[str, Any]) -> Semantic:
+    """The evaluations semantic that the caller chose (§6.1.2.1); raises `Invalid` for an unknown one."""
+    options = body.get("options", {})
+    chosen = options.get("evaluations_semantic", "execute_all") if isinstance(options, dict) else None
+    if chosen not in SEMANTICS:
+        raise Invalid("options.evaluations_semantic is not known.", code="invalid_request")
+    return chosen  # type: ignore[no-any-return]
+
+
+def answer(decided: Decided, record: Record) -> dict[str, Any]:
+    """The response to one evaluation; the reason is a code and a sentence for the person."""
+    english, chinese = REASONS.get(decided.reason, REASONS["no_permission"])
+    context: dict[str, Any] = {
+        "id": str(record.id),
+        "reason": decided.reason,
+        "reason_user": {"en": english, "zh": chinese},
+        "policy_version": decided.policy_version,
+        "facts_revision": decided.facts_revision,
+    }
+    if decided.obligations:
+        context["obligations"] = list(decided.obligations)
+    return {"decision": decided.permit, "context": context}
+
+
+def item_error(error: Invalid) -> dict[str, Any]:
+    """The answer to a malformed item of a batch: denied, with what was wrong (§7.2.1)."""
+    return {"decision": False, "context": {"error": {"status": 400, "message": error.public}}}
+
+
+def _entity(body: Mapping[str, Any], name: str, members: tuple[str, ...]) -> dict[str, Any]:
+    value = body.get(name)
+    if not isinstance(value, dict):
+        raise Invalid(f"{name} must be an object.", code="invalid_request")
+    for member in members:
+        text = value.get(member)
+        if not isinstance(text, str) or not text or text != text.strip() or len(text) > TEXT_MAX:
+            raise Invalid(f"{name}.{member} must be a non-empty string.", code="invalid_request")
+    return value
+
+
+def _properties(entity: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = entity.get("properties", {})
+    if not isinstance(value, dict):
+        raise Invalid(f"{name}.properties must be an object.", code="invalid_request")
+    return value
+
+
+def _text_or_none(context: Mapping[str, Any], name: str) -> str | None:
+    value = context.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > TEXT_MAX:
+        raise Invalid(f"context.{name} must be a string.", code="invalid_request")
+    return value
+
+
+def _stated(properties: Mapping[str, Any], snapshot: Snapshot, resolve: Resolve) -> tuple[Act, ...]:
+    """Acts that the application tells of; persons that nobody knows are no evidence."""
+    acts = []
+    for name, action in _STATED.items():
+        said = properties.get(name)
+        for one in said if isinstance(said, list) else [said]:
+            user_id = resolve(one) if isinstance(one, str) and one else None
+            user = snapshot.user(user_id) if user_id else None
+            if user is not None:
+                acts.append(Act(str(user.person_id), action))
+    return tuple(acts)

@@ -1,0 +1,138 @@
+"""Apply a document: show what differs, then make it so in one Unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from identity.apps import service as apps
+from identity.apps.inputs import ApiInput, ApplicationInput, OidcInput
+from identity.apps.models import Application
+from identity.audit.kinds import Kind
+from identity.configuration.document import ApplicationPart, DirectoryPart, Document, secret
+from identity.core.record import Record
+from identity.core.unit import Unit
+from identity.directory.models import DirectorySource
+from identity.people.service_org import put_org_unit
+from identity.roles import rules
+from identity.roles.service_assignments import bootstrap_administrator
+from identity.roles.service_policy import change_rules, load_rules, put_role, version_in_force
+
+SetPassword = Callable[[Unit, Any, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying did, or would do: one line a change."""
+
+    lines: tuple[str, ...]
+    policy_version: int | None
+
+
+def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword) -> Applied:
+    """The installation is as the document says; a second run changes nothing.
+
+    The lines are the changes in the order in which they happen. A dry run is the same in a Unit that is rolled back.
+    Raises `Invalid` for anything that may not be stored.
+    """
+    start = len(unit.records)
+    for directory in document.directories:
+        _put_directory(unit, directory, base)
+    for org_unit in document.org_units:
+        put_org_unit(unit, org_unit)
+    for part in document.applications:
+        _put_application(unit, part, base)
+    ids = dict(unit.db.execute(select(Application.code, Application.id)).tuples().all())
+    for role in document.roles:
+        put_role(unit, role, application_id=ids.get(role.application or ""), managed_by="file")
+    before = version_in_force(unit)
+    wanted = document.rules()
+    version = None
+    if any((wanted.permissions, wanted.mappings, wanted.inheritance, wanted.duties)):
+        version = change_rules(unit, wanted, based_on=before, note="configuration file")
+    for administrator in document.administrators:
+        bootstrap_administrator(
+            unit,
+            administrator.login,
+            administrator.name,
+            administrator.roles,
+            secret(administrator.password, base),
+            set_password,
+        )
+    lines = [_line(record) for record in unit.records[start:]]
+    if version is not None:
+        old, new = load_rules(unit, before), wanted
+        for name, rows in rules.difference(old, new).items():
+            lines += [
+                f"{'+' if name.endswith('_added') else '-'} {name.rpartition('_')[0]}: {row}" for row in rows
+            ]
+    return Applied(tuple(lines), version)
+
+
+def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
+    row = unit.db.execute(
+        select(DirectorySource).where(DirectorySource.code == part.code)
+    ).scalar_one_or_none()
+    settings = dict(part.settings)
+    if part.kind == "ldif" and "path" in settings:
+        settings["path"] = str((base / settings["path"]).resolve())
+    reference = part.secret
+    if reference and reference.startswith("file:"):
+        reference = f"file:{(base / reference.removeprefix('file:')).resolve()}"
+    values: dict[str, Any] = {
+        "name": part.name,
+        "kind": part.kind,
+        "settings": settings,
+        "secret_ref": reference,
+        "interval_s": part.interval_s,
+        "enabled": part.enabled,
+        "managed_by": "file",
+    }
+    if row is None:
+        row = DirectorySource(code=part.code, created_at=unit.now, **values)
+        unit.db.add(row)
+        before: dict[str, Any] | None = None
+    else:
+        before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
+        if not before:
+            return
+        for name in before:
+            setattr(row, name, values[name])
+    unit.facts.touch("directory")
+    unit.record(
+        Record(
+            kind=Kind.DIRECTORY_CHANGED,
+            result="success",
+            resource_type="directory",
+            resource_id=part.code,
+            data={"directory": part.code},
+            before=before,
+            after={name: values[name] for name in (before or values)},
+        )
+    )
+
+
+def _put_application(unit: Unit, part: ApplicationPart, base: Path) -> None:
+    shape = {name: getattr(part, name) for name in ApplicationInput.model_fields}
+    app = apps.put_application(unit, ApplicationInput(**shape), managed_by="file")
+    if part.credential:
+        apps.set_credential(unit, app, "decision point", secret(part.credential, base))
+    for client in part.oidc:
+        value = secret(client.secret, base) if client.secret else None
+        apps.put_oidc_client(unit, app, OidcInput(**client.model_dump(exclude={"secret"})), value)
+    for provider in part.saml:
+        apps.put_saml_sp(unit, app, provider)
+    for service in part.cas:
+        apps.put_cas_service(unit, app, service)
+    for api in part.apis:
+        value = secret(api.secret, base) if api.secret else None
+        apps.put_api(unit, app, ApiInput(**api.model_dump(exclude={"secret"})), value)
+
+
+def _line(record: Record) -> str:
+    sign = "+" if record.before is None else "~"
+    return f"{sign} {record.kind}: {record.resource_type} {record.resource_id}"

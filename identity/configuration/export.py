@@ -1,0 +1,100 @@
+"""Write the configuration back in the form in which it is applied; secrets never leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput, SamlInput
+from identity.apps.models import Application, CasService, OidcClient, ResourceServer, SamlServiceProvider
+from identity.configuration.document import MappingPart, PermissionPart
+from identity.core.unit import Unit
+from identity.directory.models import DirectorySource
+from identity.roles.inputs import PermissionInput
+from identity.roles.models import Role
+from identity.roles.service_policy import load_rules, version_in_force
+
+
+def export(unit: Unit) -> str:
+    """The installation's configuration as YAML; secrets are references to be filled in."""
+    content = load_rules(unit, version_in_force(unit))
+    codes = dict(unit.db.execute(select(Application.id, Application.code)).tuples().all())
+    document = {
+        "directories": [_directory(row) for row in _rows(unit, DirectorySource, DirectorySource.code)],
+        "applications": [_application(unit, row) for row in _rows(unit, Application, Application.code)],
+        "roles": [
+            _present({"application": codes.get(row.application_id), "name": row.name, "title": row.title})
+            | ({"description": row.description} if row.description else {})
+            for row in _rows(unit, Role, Role.key)
+            if not row.built_in
+        ],
+        "permissions": [_dump(part) for part in _joined(content.permissions)],
+        "inheritance": [_dump(row) for row in content.inheritance],
+        "mappings": [_dump(MappingPart.of(row)) for row in content.mappings],
+        "duties": [row.model_dump(mode="json") for row in content.duties],
+    }
+    return yaml.safe_dump(
+        {name: part for name, part in document.items() if part},
+        allow_unicode=True,
+        sort_keys=False,
+        width=120,
+    )
+
+
+def _rows(unit: Unit, model: Any, order: Any) -> Iterable[Any]:
+    return unit.db.execute(select(model).order_by(order)).scalars()
+
+
+def _dump(part: BaseModel) -> dict[str, Any]:
+    return part.model_dump(mode="json", exclude_defaults=True)
+
+
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _directory(row: DirectorySource) -> dict[str, Any]:
+    return _present(
+        {
+            "code": row.code,
+            "name": row.name,
+            "kind": row.kind,
+            "settings": row.settings,
+            "secret": row.secret_ref,
+            "interval_s": row.interval_s,
+            "enabled": row.enabled,
+        }
+    )
+
+
+def _shape(model: type[BaseModel], row: Any) -> dict[str, Any]:
+    return _dump(model(**{name: getattr(row, name) for name in model.model_fields}))
+
+
+def _application(unit: Unit, row: Application) -> dict[str, Any]:
+    part = _shape(ApplicationInput, row)
+    faces: tuple[tuple[str, Any, type[BaseModel]], ...] = (
+        ("oidc", OidcClient, OidcInput),
+        ("saml", SamlServiceProvider, SamlInput),
+        ("cas", CasService, CasInput),
+        ("apis", ResourceServer, ApiInput),
+    )
+    for name, table, model in faces:
+        found = unit.db.execute(select(table).where(table.application_id == row.id)).scalars()
+        rows = [_shape(model, one) for one in found]
+        if rows:
+            part[name] = rows
+    return part
+
+
+def _joined(permissions: Iterable[PermissionInput]) -> list[PermissionPart]:
+    """Permissions that differ in their action only, as one entry."""
+    found: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for row in permissions:
+        values = row.model_dump(exclude={"action"})
+        found.setdefault(repr(values), (values, []))[1].append(row.action)
+    return [PermissionPart(actions=tuple(sorted(actions)), **values) for values, actions in found.values()]

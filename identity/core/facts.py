@@ -1,0 +1,172 @@
+"""Revisions: fact changes held until commit, the one counter row, and the change feed.
+
+The counter row is the only point at which all writers meet, so it is touched by a transaction's last statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, insert, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from identity.core.db import Base, Fact, Json
+
+FEED_IDS_MAX = 1_000
+
+
+class Counter(Base):
+    """The one row of counters: the facts revision and the change feed's last number."""
+
+    __tablename__ = "counter"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    facts_revision: Mapped[int]
+    feed_seq: Mapped[int]
+
+
+class FactRevision(Base):
+    """When each facts revision was committed."""
+
+    __tablename__ = "fact_revision"
+
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+
+
+class ChangeFeed(Base):
+    """What other processes must read again; `seq` has no gaps. Empty `ids` means everything of that kind."""
+
+    __tablename__ = "change_feed"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    ids: Mapped[list[str]] = mapped_column(Json)
+    facts_revision: Mapped[int | None]
+
+
+@dataclass(slots=True)
+class FactChanges:
+    """The fact and cache changes of one Unit, held until it commits."""
+
+    added: list[Fact] = field(default_factory=list)
+    closed: dict[type[Fact], list[UUID]] = field(default_factory=dict)
+    touched: dict[str, dict[str, None] | None] = field(default_factory=dict)
+
+    def put(
+        self,
+        session: Session,
+        table: type[Fact],
+        key: Mapping[str, Any],
+        values: Mapping[str, Any],
+    ) -> bool:
+        """After commit exactly `values` is known about `key`; False when it is known already.
+
+        `values` may hold `valid_from` and `valid_until`.
+        """
+        pending = next((row for row in self.added if type(row) is table and _has(row, key)), None)
+        if pending is not None:
+            changed = not _has(pending, values)
+            for name, value in values.items():
+                setattr(pending, name, value)
+            return changed
+        known = _open_facts(session, table, key)
+        if len(known) == 1 and _has(known[0], values) and known[0].id not in self.closed.get(table, ()):
+            return False
+        self.close(table, [row.id for row in known])
+        self.add(table(**key, **values))
+        return True
+
+    def drop(self, session: Session, table: type[Fact], key: Mapping[str, Any]) -> bool:
+        """After commit nothing is known about `key`; False when nothing was."""
+        before = len(self.added)
+        self.added = [row for row in self.added if not (type(row) is table and _has(row, key))]
+        known = [row.id for row in _open_facts(session, table, key)]
+        self.close(table, known)
+        return bool(known) or len(self.added) != before
+
+    def add(self, row: Fact) -> None:
+        """A new fact; the row must not be in the session."""
+        self.added.append(row)
+
+    def close(self, table: type[Fact], ids: Iterable[UUID]) -> None:
+        """Facts that stop being known with this commit."""
+        self.closed.setdefault(table, []).extend(ids)
+
+    def touch(self, kind: str, ids: Iterable[UUID | str] = ()) -> None:
+        """Tell every process that these objects of this kind (or, with no ids, all of them) changed."""
+        names = [str(one) for one in ids]
+        known = self.touched.setdefault(kind, {})
+        if not names or known is None or len(known) + len(names) > FEED_IDS_MAX:
+            self.touched[kind] = None
+        else:
+            known.update(dict.fromkeys(names))
+
+    @property
+    def any_fact(self) -> bool:
+        return bool(self.added) or any(self.closed.values())
+
+    def flush(self, session: Session, now: datetime) -> int | None:
+        """Write everything as the transaction's last statements; the new facts revision, or None without facts."""
+        if not self.any_fact and not self.touched:
+            return None
+        step = 1 if self.any_fact else 0
+        revision, seq = session.execute(
+            update(Counter)
+            .values(
+                facts_revision=Counter.facts_revision + step,
+                feed_seq=Counter.feed_seq + len(self.touched),
+            )
+            .returning(Counter.facts_revision, Counter.feed_seq)
+        ).one()
+        if step:
+            self._flush_facts(session, revision, now)
+        first = seq - len(self.touched) + 1
+        rows = [
+            {
+                "seq": first + n,
+                "kind": kind,
+                "ids": list(ids or ()),
+                "facts_revision": revision if step else None,
+            }
+            for n, (kind, ids) in enumerate(self.touched.items())
+        ]
+        if rows:
+            session.execute(insert(ChangeFeed), rows)
+        return revision if step else None
+
+    def _flush_facts(self, session: Session, revision: int, now: datetime) -> None:
+        for table, ids in self.closed.items():
+            for start in range(0, len(ids), 500):
+                session.execute(
+                    update(table)
+                    .where(
+                        table.id.in_(ids[start : start + 500]),
+                        table.rev_until.is_(None),
+                    )
+                    .values(rev_until=revision)
+                    .execution_options(synchronize_session=False)
+                )
+        for row in self.added:
+            row.rev_from = revision
+        session.add_all(self.added)
+        session.add(FactRevision(revision=revision, at=now))
+        session.flush()
+
+
+def _has(row: Fact, values: Mapping[str, Any]) -> bool:
+    return all(getattr(row, name) == value for name, value in values.items())
+
+
+def _open_facts(session: Session, table: type[Fact], key: Mapping[str, Any]) -> list[Fact]:
+    return list(session.execute(select(table).filter_by(**key).where(table.rev_until.is_(None))).scalars())
+
+
+def current_revision(session: Session) -> int:
+    """The last committed facts revision that this transaction sees."""
+    return session.execute(select(Counter.facts_revision)).scalar_one()

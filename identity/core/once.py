@@ -1,0 +1,39 @@
+"""Use once: a value of a kind is taken by exactly one caller, on every node and after a restart."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, LargeBinary, delete
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, mapped_column
+
+from identity.core.db import Base
+from identity.core.secrets import digest
+
+
+class Once(Base):
+    """A value that was used; kept until nobody could present it again."""
+
+    __tablename__ = "once"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+def consume_once(connection: Connection, kind: str, value: str, expires_at: datetime) -> bool:
+    """Whether this caller is the first to use `value` of `kind`; decided by the database, not by row counts."""
+    maker = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = (
+        maker(Once)
+        .values(kind=kind, value=digest(value), expires_at=expires_at)
+        .on_conflict_do_nothing()
+        .returning(Once.kind)
+    )
+    return connection.execute(statement).first() is not None
+
+
+def forget_expired(connection: Connection, now: datetime) -> None:
+    """Drop values that could not be presented any more."""
+    connection.execute(delete(Once).where(Once.expires_at < now))

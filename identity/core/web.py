@@ -1,0 +1,280 @@
+"""The Flask glue: what a route may use, who protects it, cookies, forms, Units of a request, error pages."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, g, make_response, redirect, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from identity.core.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    Refused,
+    Stale,
+    TesseraError,
+    Unavailable,
+)
+from identity.core.record import ANONYMOUS, Actor, Origin
+from identity.core.secrets import equal, new_secret
+from identity.core.settings import Settings
+from identity.core.unit import Unit, Units
+
+T = TypeVar("T")
+View = TypeVar("View", bound=Callable[..., Any])
+
+STATUS: Mapping[type[TesseraError], int] = {
+    Invalid: 400,
+    NotFound: 404,
+    Conflict: 409,
+    Refused: 403,
+    Stale: 409,
+    Unavailable: 503,
+}
+
+
+def provide(app: Flask, thing: object, *, as_type: type | None = None) -> None:
+    """Make `thing` available to routes under its class (or the port that it implements)."""
+    app.extensions.setdefault("tessera", {})[as_type or type(thing)] = thing
+
+
+def use(kind: type[T]) -> T:
+    """What `app.py` provided under this class."""
+    return cast(T, current_app.extensions["tessera"][kind])
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How a route is protected: `public` with its reason, `signed_in`, or a console permission."""
+
+    kind: str
+    reason: str = ""
+    action: str = ""
+    resource_type: str = ""
+    csrf: bool = True
+    fresh: bool = False
+
+
+def _mark(protection: Protection) -> Callable[[View], View]:
+    def decorate(view: View) -> View:
+        view.protection = protection  # type: ignore[attr-defined]
+        return view
+
+    return decorate
+
+
+def public(reason: str, *, csrf: bool = True) -> Callable[[View], View]:
+    """Anybody may call this route. `csrf=False` only for protocol endpoints that never read the session."""
+    return _mark(Protection("public", reason, csrf=csrf))
+
+
+def signed_in() -> Callable[[View], View]:
+    """The route needs an SSO session."""
+    return _mark(Protection("signed_in"))
+
+
+def permission(action: str, resource_type: str, *, fresh: bool = False) -> Callable[[View], View]:
+    """The route needs an administration session that may do `action` on `resource_type` of the console.
+
+    `fresh` asks for a sign-in of at most five minutes ago.
+    """
+    return _mark(Protection("permission", action=action, resource_type=resource_type, fresh=fresh))
+
+
+class Gate(Protocol):
+    """Port to login: let the request through (None) or answer in its place (to the login page, refusal)."""
+
+    def __call__(self, protection: Protection) -> BaseResponse | None: ...
+
+
+def cookie_name(name: str) -> str:
+    """`__Host-name` over TLS; a name of its own in the demo, where plain http cannot carry that prefix."""
+    return f"__Host-{name}" if use(Settings).secure else f"tessera_demo_{name}"
+
+
+def set_cookie(response: BaseResponse, name: str, value: str, max_age_s: int | None = None) -> None:
+    response.set_cookie(
+        cookie_name(name),
+        value,
+        max_age=max_age_s,
+        secure=use(Settings).secure,
+        httponly=True,
+        samesite="Lax",
+        path="/",
+    )
+
+
+def delete_cookie(response: BaseResponse, name: str) -> None:
+    response.delete_cookie(
+        cookie_name(name),
+        path="/",
+        secure=use(Settings).secure,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def read_cookie(name: str) -> str:
+    """The cookie's value, or an empty string for none or an oversized one."""
+    value = request.cookies.get(cookie_name(name), "")
+    return value if len(value) <= 256 else ""
+
+
+def csrf_token() -> str:
+    """The token that a form of this browser and session must carry.
+
+    It is a digest of HttpOnly cookies, so nobody who cannot read them can make it, and it dies with the session.
+    """
+    if not g.get("form_cookie"):
+        g.form_cookie = read_cookie("form") or new_secret("form")
+        g.form_cookie_new = not read_cookie("form")
+    bound = "\0".join(("csrf", g.form_cookie, read_cookie("sid"), read_cookie("admin")))
+    return urlsafe_b64encode(hashlib.sha256(bound.encode()).digest()).decode()
+
+
+def check_csrf() -> None:
+    """Raise `Refused` unless a state-changing request came from a page of ours for this session."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {
+        "same-origin",
+        "none",
+    }:
+        raise Refused("This request came from another site.", code="csrf")
+    origin = request.headers.get("Origin")
+    allowed = {
+        _origin_of(use(Settings).public_url),
+        _origin_of(use(Settings).admin_url or ""),
+    }
+    if origin is not None and origin != "null" and origin not in allowed:
+        raise Refused("This request came from another site.", code="csrf")
+    sent = request.form.get("csrf_token") or request.headers.get("X-CSRF-Token", "")
+    if not read_cookie("form") or not equal(sent, csrf_token()):
+        raise Refused("This form has expired. Please load the page again.", code="csrf")
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+
+def request_origin() -> Origin:
+    return cast(Origin, request.environ.get("tessera.origin", Origin(request.remote_addr or "")))
+
+
+def request_id() -> str:
+    return str(request.environ.get("tessera.request_id", ""))
+
+
+def request_now() -> datetime:
+    """This request's time, taken once."""
+    if "now" not in g:
+        g.now = datetime.now(UTC)
+    return cast(datetime, g.now)
+
+
+def current_actor() -> Actor:
+    """Who the gate found behind this request."""
+    return cast(Actor, g.get("actor", ANONYMOUS))
+
+
+def open_unit(
+    *,
+    write: bool = True,
+    actor: Actor | None = None,
+    reason: str | None = None,
+    reference: str | None = None,
+) -> AbstractContextManager[Unit]:
+    """A Unit of this request."""
+    return use(Units).open(
+        actor or current_actor(),
+        write=write,
+        now=request_now(),
+        request_id=request_id(),
+        origin=request_origin(),
+        reason=reason,
+        reference=reference,
+    )
+
+
+def redirect_to(address: str) -> BaseResponse:
+    """303: the next request is a GET, whatever this one was (RFC 9700 §4.12: never 307)."""
+    return redirect(address, code=303)
+
+
+def local_path(value: str | None, default: str = "/") -> str:
+    """`value` if it is a plain path on this server, else `default` (attack cases RL-01, RL-02)."""
+    if not value or not value.startswith("/") or value.startswith(("//", "/\\")) or len(value) > 2_048:
+        return default
+    if any(ord(c) < 0x21 or c in "\\\x7f" for c in value):
+        return default
+    parts = urlsplit(value)
+    return default if parts.scheme or parts.netloc or "//" in parts.path or "/.." in parts.path else value
+
+
+def page_policy(response: BaseResponse, form_targets: tuple[str, ...] = ()) -> None:
+    """Let this page's form end at these origins: browsers apply form-action to the redirects that follow a POST."""
+    targets = " ".join(("'self'", *sorted(set(filter(None, map(_origin_of, form_targets))))))
+    response.headers["Content-Security-Policy"] = (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        f"connect-src 'self'; form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
+    """Hook the gate, form protection, page headers and error pages into the Flask app."""
+
+    @app.before_request
+    def protect() -> BaseResponse | None:
+        if request.endpoint is None:
+            return None
+        view = app.view_functions[request.endpoint]
+        protection: Protection | None = getattr(view, "protection", None)
+        if request.endpoint == "static" or protection is None:
+            protection = Protection("public", "static file") if request.endpoint == "static" else None
+        if protection is None:
+            raise Refused("This page is not open.", f"{request.endpoint} declares no protection")
+        answer = use(cast(type[Gate], Gate))(protection)
+        if answer is None and protection.csrf and request.method not in {"GET", "HEAD", "OPTIONS"}:
+            check_csrf()
+        return answer
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        if request.endpoint != "static":
+            response.headers.setdefault("Cache-Control", "no-store")
+            response.headers.add("Vary", "Cookie, Accept-Language")
+        if g.get("form_cookie_new"):
+            set_cookie(response, "form", g.form_cookie)
+        return response
+
+    def show(error: TesseraError) -> BaseResponse:
+        status = STATUS.get(type(error), 400)
+        response = make_response(error_page(error, status), status)
+        if isinstance(error, Unavailable):
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
+
+    app.register_error_handler(TesseraError, show)
+    app.register_error_handler(404, lambda _: show(NotFound("There is no such page.")))
+    app.register_error_handler(
+        405, lambda _: (error_page(Invalid("This page does not take that."), 405), 405)
+    )
+    app.register_error_handler(413, lambda _: (error_page(Invalid("The request is too large."), 413), 413))
+    app.register_error_handler(400, lambda _: show(Invalid("The request is not valid.")))
+    app.register_error_handler(
+        500,
+        lambda _: (
+            error_page(
+                Unavailable("Something went wrong on our side. It has been logged."),
+                500,
+            ),
+            500,
+        ),
+    )

@@ -1,0 +1,32 @@
+"""Table of directory sources."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from identity.core.db import Base, Json, Keyed
+
+
+class DirectorySource(Keyed, Base):
+    """A directory that people come from. `secret_ref` names the bind secret (`file:…`, `env:…`), never holds it."""
+
+    __tablename__ = "directory_source"
+    __table_args__ = (
+        UniqueConstraint("code"),
+        CheckConstraint("kind IN ('openldap', 'active_directory', 'ldif')", name="kind"),
+    )
+
+    code: Mapped[str]
+    name: Mapped[str]
+    kind: Mapped[str]
+    settings: Mapped[dict[str, Any]] = mapped_column(Json)
+    secret_ref: Mapped[str | None]
+    precedence: Mapped[int] = mapped_column(default=100)
+    interval_s: Mapped[int | None]
+    enabled: Mapped[bool] = mapped_column(default=True)
+    managed_by: Mapped[str] = mapped_column(default="console")
+    created_at: Mapped[datetime]

@@ -1,0 +1,120 @@
+"""Sessions: made at a sign-in with a new secret, checked at every use."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, select, update
+
+from identity.access.snapshot import Snapshot
+from identity.audit.kinds import Kind
+from identity.core.record import Record
+from identity.core.secrets import digest, new_secret
+from identity.core.settings import Settings
+from identity.core.unit import Unit
+from identity.login.models import LoginSession
+from identity.login.request import ACR_MFA, ACR_PASSWORD, SessionView
+
+TOUCH_S = 60
+
+
+def find_session(
+    connection: Connection, secret: str, surface: str, snapshot: Snapshot, settings: Settings, now: datetime
+) -> SessionView | None:
+    """The live session of this cookie: not ended, idle or expired, of an identity that may act."""
+    if not secret:
+        return None
+    table = LoginSession.__table__
+    row = connection.execute(
+        select(table).where(LoginSession.secret_hash == digest(secret), LoginSession.surface == surface)
+    ).first()
+    if row is None or not _alive(row, settings, now) or not snapshot.is_active(row.user_id, now):
+        return None
+    return _view(row)
+
+
+def needs_touch(connection: Connection, session_id: UUID, now: datetime) -> bool:
+    """Whether the last use was written down a minute ago or more."""
+    seen = connection.execute(
+        select(LoginSession.last_seen_at).where(LoginSession.id == session_id)
+    ).scalar_one_or_none()
+    return seen is not None and now - seen >= timedelta(seconds=TOUCH_S)
+
+
+def touch(connection: Connection, session_id: UUID, now: datetime) -> None:
+    """Write down that the session was used."""
+    connection.execute(update(LoginSession).where(LoginSession.id == session_id).values(last_seen_at=now))
+
+
+def session_alive(connection: Connection, session_id: UUID, settings: Settings, now: datetime) -> bool:
+    """Whether a session that a token hangs on still lives. Tokens do not keep it from its absolute end; being idle
+    in the browser does not end them before."""
+    row = connection.execute(
+        select(LoginSession.ended_at, LoginSession.expires_at).where(LoginSession.id == session_id)
+    ).first()
+    return row is not None and row.ended_at is None and now < row.expires_at
+
+
+def start_session(
+    unit: Unit,
+    settings: Settings,
+    user_id: UUID,
+    person_id: UUID,
+    *,
+    surface: str,
+    amr: tuple[str, ...],
+    partial: bool,
+    auth_time: datetime | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[str, SessionView]:
+    """A new session and the secret for its cookie; never an old id after a sign-in or step-up (session fixation)."""
+    secret = new_secret("sid" if surface == "sso" else "adm")
+    lifetime = settings.session_absolute_s if surface == "sso" else settings.admin_absolute_s
+    row = LoginSession(
+        secret_hash=digest(secret),
+        surface=surface,
+        user_id=user_id,
+        created_at=unit.now,
+        last_seen_at=unit.now,
+        expires_at=expires_at or unit.now + timedelta(seconds=lifetime),
+        auth_time=auth_time or unit.now,
+        acr=ACR_MFA if "otp" in amr or "recovery" in amr else ACR_PASSWORD,
+        amr=list(amr),
+        partial=partial,
+        ip=unit.origin.ip,
+        user_agent=unit.origin.user_agent,
+    )
+    unit.db.add(row)
+    unit.db.flush()
+    unit.record(
+        Record(
+            kind=Kind.SESSION_STARTED,
+            result="success",
+            user=user_id,
+            person=person_id,
+            session=row.id,
+            data={"surface": surface, "amr": list(amr), "partial": partial},
+        )
+    )
+    return secret, _view(row)
+
+
+def _alive(row: Any, settings: Settings, now: datetime) -> bool:
+    idle = settings.session_idle_s if row.surface == "sso" else settings.admin_idle_s
+    return row.ended_at is None and now < row.expires_at and now - row.last_seen_at < timedelta(seconds=idle)
+
+
+def _view(row: Any) -> SessionView:
+    return SessionView(
+        id=row.id,
+        surface=row.surface,
+        user_id=row.user_id,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        auth_time=row.auth_time,
+        acr=row.acr,
+        amr=tuple(row.amr),
+        partial=row.partial,
+    )

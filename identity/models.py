@@ -1,0 +1,19 @@
+"""Every table, in one place for Alembic and for readers."""
+
+import identity.apps.models
+import identity.audit.models
+import identity.cas.models
+import identity.core.facts
+import identity.core.lease
+import identity.core.once
+import identity.directory.models
+import identity.events.models
+import identity.keys.models
+import identity.login.models
+import identity.oauth.models
+import identity.people.models
+import identity.roles.models
+import identity.sync.models  # noqa: F401
+from identity.core.db import Base
+
+metadata = Base.metadata

@@ -1,0 +1,154 @@
+"""Assignments: who is given which role, by whom, within which bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from identity.audit.kinds import Kind
+from identity.core.errors import Conflict, NotFound, Refused
+from identity.core.record import Record
+from identity.core.secrets import new_id
+from identity.core.unit import Unit
+from identity.people.inputs import NewUser, Profile
+from identity.people.models import Membership, User
+from identity.people.service import create_user, find_user_by_login
+from identity.roles.inputs import AssignmentInput
+from identity.roles.mapping import CONSOLE_APPLICATION
+from identity.roles.models import Assignment, Role
+from policies import Amount
+
+
+def assign(unit: Unit, wanted: AssignmentInput, *, managed_by: str = "console") -> Assignment:
+    """The holder has this role in this scope from the commit on.
+
+    Raises `Refused` for a grant to oneself or to a group that one belongs to, and for administration roles, which
+    come by bootstrap only; `NotFound` for an unknown role.
+    """
+    unit.require("write", "assignment", wanted.role)
+    if wanted.role.startswith(f"{CONSOLE_APPLICATION}:"):
+        raise Refused("Administration roles are not assigned here.", code="administration_role")
+    _check_not_self(unit, wanted)
+    return _add(unit, wanted, managed_by)
+
+
+def revoke(unit: Unit, assignment_id: UUID) -> None:
+    """The assignment ends with the commit; raises `NotFound`."""
+    unit.require("write", "assignment", str(assignment_id))
+    row = unit.db.execute(
+        select(Assignment).where(Assignment.assignment_id == assignment_id, Assignment.rev_until.is_(None))
+    ).scalar_one_or_none()
+    if row is None:
+        raise NotFound("There is no such assignment.")
+    if row.role_key.startswith(f"{CONSOLE_APPLICATION}:"):
+        raise Refused("Administration roles are not revoked here.", code="administration_role")
+    unit.facts.close(Assignment, [row.id])
+    unit.facts.touch("assignment")
+    _record(unit, Kind.ASSIGNMENT_REVOKED, row)
+
+
+def bootstrap_administrator(
+    unit: Unit,
+    login: str,
+    name: str,
+    roles: Iterable[str],
+    password: str,
+    set_password: Callable[[Unit, Any, str], None],
+) -> bool:
+    """Make a local identity with console roles; False when the login is there already.
+
+    Only while nobody holds the role yet, so a configuration file can begin an installation and never widen one.
+    Raises `Conflict` otherwise.
+    """
+    if find_user_by_login(unit, login) is not None:
+        return False
+    user = create_user(unit, NewUser(login=login, profile=Profile(name=name)))
+    set_password(unit, user, password)
+    for role in roles:
+        key = f"{CONSOLE_APPLICATION}:{role}"
+        _ensure_console_role(unit, key)
+        if unit.db.execute(
+            select(Assignment.id).where(Assignment.role_key == key, Assignment.rev_until.is_(None))
+        ).first():
+            raise Conflict(f"Somebody is {role} already; a second administrator is assigned in the console.")
+        _add(unit, AssignmentInput(holder_kind="user", holder_id=user.id, role=key), "bootstrap")
+    return True
+
+
+def _ensure_console_role(unit: Unit, key: str) -> None:
+    if unit.db.execute(select(Role.id).where(Role.key == key)).first() is None:
+        name = key.partition(":")[2]
+        unit.db.add(
+            Role(key=key, name=name, title=name, built_in=True, managed_by="built-in", created_at=unit.now)
+        )
+        unit.db.flush()
+
+
+def _add(unit: Unit, wanted: AssignmentInput, managed_by: str) -> Assignment:
+    if unit.db.execute(select(Role.id).where(Role.key == wanted.role)).first() is None:
+        raise NotFound(f"There is no role {wanted.role!r}.")
+    limit = Amount.parse(wanted.limit) if wanted.limit else None
+    row = Assignment(
+        assignment_id=new_id(),
+        holder_kind=wanted.holder_kind,
+        holder_id=wanted.holder_id,
+        role_key=wanted.role,
+        company=wanted.company,
+        org_unit=wanted.org_unit,
+        business_type=wanted.business_type,
+        limit_value=limit.value if limit else None,
+        limit_currency=limit.currency if limit else None,
+        valid_from=wanted.valid_from,
+        valid_until=wanted.valid_until,
+        granted_by=unit.actor.id,
+        reason=unit.reason or "",
+        managed_by=managed_by,
+    )
+    unit.facts.add(row)
+    unit.facts.touch("assignment")
+    _record(unit, Kind.ASSIGNMENT_ADDED, row)
+    return row
+
+
+def _check_not_self(unit: Unit, wanted: AssignmentInput) -> None:
+    """Nobody grants to himself (any identity of the same person) or to a group he belongs to (foundations §4)."""
+    if unit.actor.person is None:
+        return
+    mine = set(unit.db.execute(select(User.id).where(User.person_id == unit.actor.person)).scalars())
+    own = wanted.holder_kind == "user" and wanted.holder_id in mine
+    if wanted.holder_kind == "group" and mine:
+        own = (
+            unit.db.execute(
+                select(Membership.id).where(
+                    Membership.group_id == wanted.holder_id,
+                    Membership.user_id.in_(mine),
+                    Membership.rev_until.is_(None),
+                )
+            ).first()
+            is not None
+        )
+    if own:
+        raise Refused("Nobody grants a role to himself.", code="self_grant")
+
+
+def _record(unit: Unit, kind: Kind, row: Assignment) -> None:
+    unit.record(
+        Record(
+            kind=kind,
+            result="success",
+            user=row.holder_id if row.holder_kind == "user" else None,
+            application=row.role_key.partition(":")[0],
+            resource_type="role",
+            resource_id=row.role_key,
+            data={
+                "role": row.role_key,
+                "holder_kind": row.holder_kind,
+                "holder": str(row.holder_id),
+                "company": row.company,
+                "org_unit": row.org_unit,
+            },
+        )
+    )

@@ -1,0 +1,53 @@
+"""The decision library: rules and facts in, a decision with its reasons out.
+
+Owns: the semantics of roles, permissions, conditions, scopes, limits and separation of duty.
+Does not own: where rules and facts come from, the clock, recording; it has no I/O and can live inside any app.
+"""
+
+from policies.compare import Change, compare
+from policies.conditions import Condition, compile_condition
+from policies.engine import Engine, PreparedSubject
+from policies.separation import Conflict, static_conflicts
+from policies.types import (
+    Act,
+    Action,
+    Activation,
+    Amount,
+    Decision,
+    DynamicDuty,
+    Grant,
+    ObjectDuty,
+    Permission,
+    Request,
+    Resource,
+    RuleSet,
+    Scope,
+    StaticDuty,
+)
+from policies.validate import validate
+
+__all__ = [
+    "Act",
+    "Action",
+    "Activation",
+    "Amount",
+    "Change",
+    "Condition",
+    "Conflict",
+    "Decision",
+    "DynamicDuty",
+    "Engine",
+    "Grant",
+    "ObjectDuty",
+    "Permission",
+    "PreparedSubject",
+    "Request",
+    "Resource",
+    "RuleSet",
+    "Scope",
+    "StaticDuty",
+    "compare",
+    "compile_condition",
+    "static_conflicts",
+    "validate",
+]
