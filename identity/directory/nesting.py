@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
+
+G = TypeVar("G", bound=Hashable)
 
 
-def containing[G: Hashable](parents: Mapping[G, Iterable[G]]) -> dict[G, frozenset[G]]:
+def containing(parents: Mapping[G, Iterable[G]]) -> dict[G, frozenset[G]]:
     """For each group all groups that contain it, at any depth.
 
     `parents` maps a group to the groups that it is a direct member of. Each containing group is named once; a
@@ -15,7 +18,7 @@ def containing[G: Hashable](parents: Mapping[G, Iterable[G]]) -> dict[G, frozens
     return {group: _reach(group, direct) for group in direct}
 
 
-def _reach[G: Hashable](start: G, direct: Mapping[G, tuple[G, ...]]) -> frozenset[G]:
+def _reach(start: G, direct: Mapping[G, tuple[G, ...]]) -> frozenset[G]:
     seen: set[G] = set()
     waiting = list(direct[start])
     while waiting:

@@ -1,0 +1,82 @@
+"""The composition root: everything is made and bound here, by hand, top to bottom."""
+
+from __future__ import annotations
+
+from flask import Flask, render_template
+
+from identity import cas, console, oauth, saml
+from identity.access.decide import Access
+from identity.access.snapshot import Snapshots
+from identity.apps.registry import Registry
+from identity.audit.recorder import Recorder
+from identity.authzen import hot as authzen_hot
+from identity.cli import identity_cli
+from identity.core import log, web
+from identity.core.db import init_database
+from identity.core.errors import TesseraError
+from identity.core.feed import Feed
+from identity.core.health import routes as health_routes
+from identity.core.hot import Edge
+from identity.core.i18n import install_i18n
+from identity.core.settings import Settings
+from identity.core.unit import Units
+from identity.keys.keyring import Keyring
+from identity.keys.wrap import load_root
+from identity.login import routes as login_routes
+from identity.login.authenticate import DirectoryVerifier
+from identity.login.gate import PageGate
+from identity.login.logout import LogoutNotifiers
+from identity.sync.verifiers import Verifiers
+
+
+def create_app(settings: Settings) -> Flask:
+    """The Flask app, wired; `app.extensions["tessera_edge"]` is the WSGI application to serve."""
+    log.configure(settings.log_level)
+    settings.tessera_var.mkdir(parents=True, exist_ok=True)
+    app = Flask("identity", static_folder="console/static", template_folder="console/templates")
+    app.config["MAX_CONTENT_LENGTH"] = 1_048_576
+    app.jinja_env.globals["csrf_token"] = web.csrf_token
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+    database = init_database(app, settings.sqlalchemy_url)
+    feed = Feed(database)
+    root = load_root(settings)
+    keyring = Keyring(database, feed, root)
+    registry = Registry(database, feed)
+    snapshots = Snapshots(database, feed)
+    access = Access(snapshots)
+    recorder = Recorder(database)
+    units = Units(database, recorder, feed, access.guard)
+    notifiers = LogoutNotifiers()
+    verifiers = Verifiers(database)
+
+    for thing in (settings, database, feed, keyring, registry, access, recorder, units, notifiers):
+        web.provide(app, thing)
+    web.provide(app, verifiers, as_type=DirectoryVerifier)
+    web.provide(app, PageGate(), as_type=web.Gate)
+    app.extensions["tessera_root"] = root
+
+    install_i18n(app)
+    web.install(app, _error_page)
+    for blueprint in (login_routes.bp, *oauth.blueprints, *saml.blueprints, *cas.blueprints, *console.blueprints):
+        app.register_blueprint(blueprint)
+    app.cli.add_command(identity_cli)
+    oauth.register_logout(notifiers, keyring, registry, settings)
+    cas.register_logout(notifiers, registry)
+
+    routes = [
+        *health_routes(database, feed),
+        *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
+        *oauth.hot_routes(settings, database, keyring, registry, access, recorder),
+        *cas.hot_routes(settings, database, registry, access, recorder),
+    ]
+    app.extensions["tessera_edge"] = Edge(
+        app.wsgi_app, routes, trusted_proxies=settings.trusted_proxies, secure=settings.secure
+    )
+    return app
+
+
+def _error_page(error: TesseraError, status: int) -> str:
+    return render_template("error.html", message=error.public, status=status)
+
+

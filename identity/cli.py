@@ -1,0 +1,103 @@
+"""The command line: `flask --app wsgi identity …`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from identity.access.decide import Access
+from identity.configuration import apply as apply_configuration
+from identity.configuration import document, export
+from identity.core import migrate
+from identity.core.db import Database
+from identity.core.errors import TesseraError
+from identity.core.feed import Feed
+from identity.core.record import Actor
+from identity.core.unit import Units
+from identity.core.web import use
+from identity.jobs.tasks import tasks
+from identity.jobs.worker import work
+from identity.keys.keyring import ensure_keys
+from identity.login.authenticate import set_password
+from identity.login.logout import LogoutNotifiers
+from identity.sync.run import run_source
+
+identity_cli = AppGroup("identity", help="Administer Tessera.")
+
+
+class _DryRun(Exception):
+    """Rolls a Unit back."""
+
+
+@identity_cli.command("migrate")
+def migrate_command() -> None:
+    """Bring the database up to date and make missing keys."""
+    migrate.upgrade(use(Database).engine)
+    with use(Units).open(Actor.system("cli:migrate")) as unit:
+        ensure_keys(unit, current_app.extensions["tessera_root"])
+    click.echo("database is up to date")
+
+
+@identity_cli.command("apply")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show the changes only.")
+def apply_command(path: Path, dry_run: bool) -> None:
+    """Make the installation as the file says."""
+    lines: tuple[str, ...] = ()
+    try:
+        wanted = document.load(path)
+        with use(Units).open(Actor.system("cli:apply"), reason=f"apply {path.name}") as unit:
+            lines = apply_configuration.apply(unit, wanted, path.parent, set_password).lines
+            if dry_run:
+                raise _DryRun
+    except _DryRun:
+        pass
+    except TesseraError as error:
+        raise click.ClickException(error.public) from None
+    for line in lines:
+        click.echo(line)
+    click.echo(f"{len(lines)} changes{' (not applied)' if dry_run else ''}")
+
+
+@identity_cli.command("export")
+def export_command() -> None:
+    """Write the configuration to standard output in the form that `apply` reads."""
+    with use(Units).open(Actor.system("cli:export"), write=False) as unit:
+        click.echo(export.export(unit), nl=False)
+
+
+@identity_cli.command("sync")
+@click.argument("source")
+@click.option("--dry-run", is_flag=True, help="Plan only.")
+def sync_command(source: str, dry_run: bool) -> None:
+    """Bring people, groups and units in line with a directory."""
+    try:
+        outcome = run_source(use(Units), source, Actor.system("cli:sync"), dry_run=dry_run)
+    except TesseraError as error:
+        raise click.ClickException(error.public) from None
+    click.echo(f"{source}: {outcome.state} {outcome.counts}")
+    if outcome.error:
+        raise click.ClickException(outcome.error)
+
+
+@identity_cli.command("worker")
+def worker_command() -> None:
+    """Run the background jobs of this node until stopped."""
+    stop = threading.Event()
+
+    def end(*_: Any) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    use(Feed).start()
+    click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
+    work(use(Units), tasks(use(Database), use(Units), use(Access), use(LogoutNotifiers)), stop)
+    use(Feed).stop()

@@ -1,0 +1,5 @@
+"""What must be told to others.
+
+Owns: the outbox and its delivery.
+Does not own: the content of a message (the doors).
+"""

@@ -1,0 +1,40 @@
+"""The jobs of this product."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import delete
+
+from identity.access.decide import Access
+from identity.audit.index import index_new
+from identity.core.db import Database
+from identity.core.once import forget_expired
+from identity.core.record import Actor
+from identity.core.unit import Units
+from identity.events.deliver import deliver_due
+from identity.jobs.worker import Job
+from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
+from identity.login.models import LoginTransaction
+from identity.sync.run import run_due
+
+
+def tasks(database: Database, units: Units, access: Access, notifiers: LogoutNotifiers) -> list[Job]:
+    """Every background job, with how often it runs."""
+
+    def end_sessions(now: datetime) -> None:
+        with units.open(Actor.system("worker:sessions"), now=now) as unit:
+            end_sessions_of_inactive(unit, access.snapshot(), notifiers, now)
+
+    def purge(now: datetime) -> None:
+        with database.write() as connection:
+            forget_expired(connection, now)
+            connection.execute(delete(LoginTransaction).where(LoginTransaction.expires_at < now))
+
+    return [
+        Job("audit-index", 0.5, lambda now: index_new(database, now)),
+        Job("outbox", 1, lambda now: deliver_due(units, now)),
+        Job("sessions", 1, end_sessions),
+        Job("sync", 1, lambda now: run_due(units, now)),
+        Job("purge", 60, purge),
+    ]

@@ -1,0 +1,354 @@
+"""The login pages. Each step does its one thing and returns to the dispatcher (`resume` of the door)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, g, make_response, render_template, request
+from werkzeug.wrappers import Response
+
+from identity.access.decide import Access
+from identity.apps.registry import App, Registry
+from identity.core.errors import Invalid, NotFound, Refused
+from identity.core.hot import parse_uuid
+from identity.core.i18n import COOKIE, LOCALES
+from identity.core.i18n import gettext as _
+from identity.core.settings import Settings
+from identity.core.web import (
+    delete_cookie,
+    local_path,
+    open_unit,
+    page_policy,
+    public,
+    redirect_to,
+    request_origin,
+    set_cookie,
+    signed_in,
+    use,
+)
+from identity.keys.keyring import Keyring
+from identity.login import authenticate, flow, mfa, service
+from identity.login.authenticate import DirectoryVerifier
+from identity.login.doors import current_session, enter, forget_transaction, load_transaction, resume, surface_of
+from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
+from identity.login.models import LoginSession
+from identity.login.request import LoginRequest, Ready, SessionView
+from identity.people.models import User
+
+bp = Blueprint("login", __name__, template_folder="templates")
+
+PUBLIC = "a step of a login; bound to the browser by the transaction's cookie"
+
+
+@bp.get("/login")
+@public(PUBLIC)
+def login_page() -> Response:
+    """Ask for name and password."""
+    tx = request.args.get("tx", "")
+    if not tx:
+        return redirect_to("/")
+    return _page("login/sign_in.html", tx, login=None, error=None)
+
+
+@bp.post("/login")
+@public(PUBLIC)
+def login_submit() -> Response:
+    """Try name and password; every failure looks and takes the same."""
+    started = time.monotonic()
+    tx, login, password = (request.form.get(name, "") for name in ("tx", "login", "password"))
+    with open_unit(write=False) as unit:
+        transaction = load_transaction(unit, tx)
+        before = current_session(unit, surface_of(transaction.door))
+        candidate = authenticate.find_candidate(unit.db.connection(), login[:256], request_origin().ip, unit.now)
+    if len(password) > authenticate.PASSWORD_MAX or len(login) > 256:
+        raise Invalid("The name or the password is too long.", code="too_long")
+    reason = authenticate.verify(candidate, password, use_verifier())
+    secret = None
+    with open_unit() as unit:
+        if reason == "ok":
+            replaced = before.id if before else None
+            secret = service.sign_in(
+                unit,
+                use(Access),
+                use(Settings),
+                candidate,
+                surface_of(transaction.door),
+                replaced,
+                use(LogoutNotifiers),
+            )
+        else:
+            service.refuse(unit, candidate, reason)
+    if secret is None:
+        time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
+        return _page("login/sign_in.html", tx, login=login, error=_("The name or the password is not right."))
+    response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
+    set_cookie(response, _cookie(transaction.door), secret)
+    return response
+
+
+def use_verifier() -> DirectoryVerifier:
+    return use(DirectoryVerifier)  # type: ignore[type-abstract]
+
+
+@bp.get("/login/totp")
+@public(PUBLIC)
+def totp_page() -> Response:
+    """Ask for the second factor, or begin its enrolment when it is owed and there is none."""
+    tx = request.args.get("tx", "")
+    with open_unit(write=False) as unit:
+        transaction, session = _step(tx, unit)
+        enrolled = mfa.has_factor(unit.db.connection(), session.user_id)
+    return _page("login/totp.html", tx, error=None) if enrolled else redirect_to(f"/login/enrol?tx={transaction.id}")
+
+
+@bp.post("/login/totp")
+@public(PUBLIC)
+def totp_submit() -> Response:
+    """Try the code; the session goes on under a new secret."""
+    started = time.monotonic()
+    tx = request.form.get("tx", "")
+    with open_unit() as unit:
+        transaction, session = _step(tx, unit)
+        user = unit.db.get(User, session.user_id)
+        if user is None:
+            raise NotFound("There is no such user.")
+        key = f"otp:{user.login_key}"
+        waiting = authenticate.find_candidate(unit.db.connection(), key, "", unit.now).blocked
+        method = None if waiting else service.check_code(
+            unit, use(Keyring), session, user.login_key, request.form.get("code", "")[:64]
+        )
+        secret = None
+        if method is not None:
+            unit.actor = service.user_actor(unit, session.user_id)
+            secret = service.step_up(unit, use(Settings), session, user.person_id, method, use(LogoutNotifiers))
+    if secret is None:
+        time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
+        return _page("login/totp.html", tx, error=_("This code is not right."))
+    response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
+    set_cookie(response, _cookie(transaction.door), secret)
+    return response
+
+
+@bp.get("/login/enrol")
+@public(PUBLIC)
+def enrol_page() -> Response:
+    """Show the seed of a new second factor."""
+    tx = request.args.get("tx", "")
+    with open_unit() as unit:
+        _, session = _step(tx, unit)
+        seed = mfa.begin_enrolment(unit, use(Keyring), session.user_id)
+        user = unit.db.get(User, session.user_id)
+    return _enrol_page("login/enrol.html", tx, seed, user.login if user else "", None)
+
+
+@bp.post("/login/enrol")
+@public(PUBLIC)
+def enrol_submit() -> Response:
+    """Confirm it with a first code, show the recovery codes once, go on with the full session."""
+    tx = request.form.get("tx", "")
+    with open_unit() as unit:
+        transaction, session = _step(tx, unit)
+        user = unit.db.get(User, session.user_id)
+        if user is None:
+            raise NotFound("There is no such user.")
+        seed = mfa.pending_seed(unit.db.connection(), use(Keyring), session.user_id) or ""
+        unit.actor = service.user_actor(unit, session.user_id)
+        codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
+        secret = None
+        if codes is not None:
+            secret = service.step_up(unit, use(Settings), session, user.person_id, "otp", use(LogoutNotifiers))
+    if codes is None or secret is None:
+        return _enrol_page("login/enrol.html", tx, seed, user.login, _("This code is not right."))
+    onward = f"/{transaction.door}/resume?tx={transaction.id}"
+    response = make_response(render_template("login/recovery.html", codes=codes, onward=onward))
+    set_cookie(response, _cookie(transaction.door), secret)
+    return response
+
+
+@bp.get("/login/consent")
+@public(PUBLIC)
+def consent_page() -> Response:
+    """Ask whether the application may have what it asks for."""
+    tx = request.args.get("tx", "")
+    with open_unit(write=False) as unit:
+        transaction, _session = _step(tx, unit, whole=True)
+        wanted = LoginRequest.from_json(transaction.request)
+    return _page("login/consent.html", tx, scopes=wanted.scopes)
+
+
+@bp.post("/login/consent")
+@public(PUBLIC)
+def consent_submit() -> Response:
+    """Keep the answer and return to the door."""
+    with open_unit() as unit:
+        transaction, session = _step(request.form.get("tx", ""), unit, whole=True)
+        unit.actor = service.user_actor(unit, session.user_id, session.id)
+        service.consent(unit, transaction, session, agreed=request.form.get("answer") == "agree")
+    return redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
+
+
+@bp.get("/portal/enter")
+@public("begins a sign-in to the portal")
+def portal_enter() -> Response:
+    """Sign in for our own pages."""
+    answer = enter(_own_request("portal"))
+    return _arrive(answer, "portal") if isinstance(answer, Ready) else answer
+
+
+@bp.get("/console/enter")
+@public("begins a sign-in to the console")
+def console_enter() -> Response:
+    """Sign in for the console, which has sessions of its own."""
+    answer = enter(_own_request("console"))
+    return _arrive(answer, "console") if isinstance(answer, Ready) else answer
+
+
+@bp.get("/portal/resume")
+@public(PUBLIC)
+def portal_resume() -> Response:
+    return _own_resume("portal")
+
+
+@bp.get("/console/resume")
+@public(PUBLIC)
+def console_resume() -> Response:
+    return _own_resume("console")
+
+
+@bp.get("/logout")
+@public("shows the question whether to sign out")
+def logout_page() -> Response:
+    """Ask, since a GET never ends a session."""
+    return make_response(render_template("login/logout.html"))
+
+
+@bp.post("/logout")
+@public("ends the browser's own session; needs the form token")
+def logout_submit() -> Response:
+    """End the browser's sessions and tell the applications."""
+    with open_unit() as unit:
+        for surface in ("admin", "sso"):
+            session = current_session(unit, surface)
+            if session is not None:
+                unit.actor = service.user_actor(unit, session.user_id, session.id)
+                if request.form.get("everywhere"):
+                    end_sessions_of_user(unit, session.user_id, "logout_everywhere", use(LogoutNotifiers))
+                else:
+                    end_session(unit, session.id, "logout", use(LogoutNotifiers))
+    response = make_response(render_template("login/signed_out.html"))
+    for name in ("sid", "admin"):
+        delete_cookie(response, name)
+    return response
+
+
+@bp.post("/language")
+@public("a preference without consequence")
+def language() -> Response:
+    """Switch the language and go back to the page."""
+    response = redirect_to(local_path(request.form.get("next")))
+    chosen = request.form.get("language", "")
+    if chosen in LOCALES:
+        response.set_cookie(
+            COOKIE, chosen, max_age=31_536_000, secure=use(Settings).secure, httponly=True, samesite="Lax"
+        )
+    return response
+
+
+@bp.get("/account/factor")
+@signed_in()
+def factor_page() -> Response:
+    """Enrol a second factor of one's own will."""
+    session: SessionView = g.session
+    with open_unit() as unit:
+        seed = mfa.begin_enrolment(unit, use(Keyring), session.user_id)
+    return _enrol_page("login/enrol.html", "", seed, g.actor.name, None)
+
+
+@bp.post("/account/factor")
+@signed_in()
+def factor_submit() -> Response:
+    """Confirm it; the other sessions end, this one goes on with both factors."""
+    session: SessionView = g.session
+    with open_unit() as unit:
+        seed = mfa.pending_seed(unit.db.connection(), use(Keyring), session.user_id) or ""
+        codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
+        secret = None
+        if codes is not None:
+            end_sessions_of_user(unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id)
+            secret = service.step_up(unit, use(Settings), session, g.actor.person, "otp", use(LogoutNotifiers))
+    if codes is None or secret is None:
+        return _enrol_page("login/enrol.html", "", seed, g.actor.name, _("This code is not right."))
+    response = make_response(render_template("login/recovery.html", codes=codes, onward="/account"))
+    set_cookie(response, "sid", secret)
+    return response
+
+
+@bp.post("/account/sessions/end")
+@signed_in()
+def end_own_session() -> Response:
+    """End one of one's own sessions, or all but this one."""
+    session: SessionView = g.session
+    wanted = request.form.get("session", "")
+    with open_unit() as unit:
+        if wanted == "others":
+            end_sessions_of_user(unit, session.user_id, "ended_by_user", use(LogoutNotifiers), keep=session.id)
+        else:
+            found = parse_uuid(wanted)
+            if found is None or not _is_own(unit, found, session):
+                raise NotFound("There is no such session.")
+            end_session(unit, found, "ended_by_user", use(LogoutNotifiers))
+    return redirect_to("/account")
+
+
+def _is_own(unit: Any, session_id: Any, session: SessionView) -> bool:
+    row = unit.db.get(LoginSession, session_id)
+    return row is not None and row.user_id == session.user_id
+
+
+def _own_request(door: str) -> LoginRequest:
+    reply = {"next": local_path(request.args.get("next"), "/admin" if door == "console" else "/")}
+    prompts = frozenset({"login"}) if request.args.get("again") else frozenset()
+    return LoginRequest(app_id=None, door=door, prompts=prompts, reply=reply)
+
+
+def _own_resume(door: str) -> Response:
+    answer = resume(request.args.get("tx", ""), door)
+    if isinstance(answer, flow.Refuse):
+        raise Refused("You cannot sign in here.", answer.reason, code=answer.reason)
+    return _arrive(answer, door) if isinstance(answer, Ready) else answer
+
+
+def _arrive(ready: Ready, door: str) -> Response:
+    response = redirect_to(local_path(ready.request.reply.get("next"), "/"))
+    forget_transaction(response, ready.transaction_id)
+    return response
+
+
+def _step(tx: str, unit: Any, *, whole: bool = False) -> tuple[Any, SessionView]:
+    """The transaction and the session of a step behind the password; raises `Refused` without one."""
+    transaction = load_transaction(unit, tx)
+    session = current_session(unit, surface_of(transaction.door))
+    if session is None or (whole and session.partial):
+        raise Refused("Please sign in first.", code="no_session")
+    return transaction, session
+
+
+def _page(template: str, tx: str, **values: Any) -> Response:
+    with open_unit(write=False) as unit:
+        transaction = load_transaction(unit, tx)
+        wanted = LoginRequest.from_json(transaction.request)
+    app: App | None = use(Registry).current().application_by_id(wanted.app_id) if wanted.app_id else None
+    hint = wanted.login_hint or ""
+    response = make_response(render_template(template, tx=tx, app=app, hint=hint, **values))
+    page_policy(response, (wanted.return_to,))
+    return response
+
+
+def _enrol_page(template: str, tx: str, seed: str, login: str, error: str | None) -> Response:
+    picture = mfa.picture(seed, login, "Tessera") if seed else ""
+    return make_response(render_template(template, tx=tx, seed=seed, picture=picture, error=error))
+
+
+def _cookie(door: str) -> str:
+    return "sid" if surface_of(door) == "sso" else "admin"

@@ -1,0 +1,163 @@
+"""What the login pages do, each in its own Unit: try a password, give a code, start and end sessions."""
+
+from __future__ import annotations
+
+import secrets as random
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import select, update
+
+from identity.access.decide import Access
+from identity.audit.kinds import Kind
+from identity.core.record import Actor, Record
+from identity.core.secrets import digest, equal
+from identity.core.settings import Settings
+from identity.core.unit import Unit
+from identity.login import authenticate, mfa
+from identity.login.logout import LogoutNotifiers, end_session
+from identity.login.models import Consent, LoginTransaction
+from identity.login.request import LoginRequest, SessionView
+from identity.login.session import start_session
+from identity.keys.keyring import Keyring
+from identity.people.models import User
+
+TRANSACTION_S = 900
+
+
+def begin(unit: Unit, request: LoginRequest) -> tuple[UUID, str]:
+    """Store the request; its id and the secret that binds it to this browser."""
+    secret = random.token_urlsafe(32)
+    row = LoginTransaction(
+        browser_hash=digest(secret),
+        door=request.door,
+        request=request.to_json(),
+        created_at=unit.now,
+        expires_at=unit.now + timedelta(seconds=TRANSACTION_S),
+    )
+    unit.db.add(row)
+    unit.db.flush()
+    return row.id, secret
+
+
+def find_transaction(unit: Unit, transaction_id: UUID, secret: str) -> LoginTransaction | None:
+    """The transaction, if this browser began it and it can still be finished."""
+    row = unit.db.get(LoginTransaction, transaction_id)
+    if row is None or not equal(row.browser_hash, digest(secret)):
+        return None
+    return row if row.finished_at is None and unit.now < row.expires_at else None
+
+
+def sign_in(
+    unit: Unit,
+    access: Access,
+    settings: Settings,
+    candidate: authenticate.Candidate,
+    surface: str,
+    replaced: UUID | None,
+    notifiers: LogoutNotifiers,
+) -> str | None:
+    """The password was right: a new session, the browser's earlier one of this surface ends; the cookie's secret.
+
+    None when the identity may not act (the answer is that of a wrong password).
+    """
+    snapshot = access.snapshot()
+    if candidate.user_id is None or candidate.person_id is None or not snapshot.is_active(candidate.user_id, unit.now):
+        refuse(unit, candidate, "user_inactive")
+        return None
+    connection = unit.db.connection()
+    authenticate.forget_failures(connection, candidate.login_key)
+    partial = mfa.factor_owed(connection, snapshot, settings, candidate.user_id, unit.now)
+    unit.actor = user_actor(unit, candidate.user_id)
+    secret, _ = start_session(
+        unit, settings, candidate.user_id, candidate.person_id, surface=surface, amr=("pwd",), partial=partial
+    )
+    if replaced is not None:
+        end_session(unit, replaced, "replaced", notifiers)
+    return secret
+
+
+def refuse(unit: Unit, candidate: authenticate.Candidate, reason: str) -> None:
+    """Count and record a failed sign-in; a name that waits is not counted again."""
+    if reason != "blocked":
+        authenticate.count_failure(unit.db.connection(), candidate.login_key, unit.origin.ip, unit.now)
+    unit.record(
+        Record(
+            kind=Kind.SESSION_REFUSED,
+            result="refused",
+            reason=reason,
+            user=candidate.user_id,
+            person=candidate.person_id,
+            data={"login": candidate.login_key[:128]},
+        )
+    )
+
+
+def step_up(
+    unit: Unit, settings: Settings, session: SessionView, person_id: UUID, method: str, notifiers: LogoutNotifiers
+) -> str:
+    """The second factor was right: the session goes on under a new secret; the cookie's secret."""
+    secret, _ = start_session(
+        unit,
+        settings,
+        session.user_id,
+        person_id,
+        surface=session.surface,
+        amr=(*session.amr, method, "mfa"),
+        partial=False,
+        expires_at=session.expires_at,
+    )
+    end_session(unit, session.id, "stepped_up", notifiers)
+    return secret
+
+
+def check_code(unit: Unit, keyring: Keyring, session: SessionView, login_key: str, code: str) -> str | None:
+    """The method when the code is right; a wrong one is counted and recorded like a wrong password."""
+    method = mfa.verify_code(unit, keyring, session.user_id, code)
+    if method is None:
+        authenticate.count_failure(unit.db.connection(), f"otp:{login_key}", unit.origin.ip, unit.now)
+        unit.record(
+            Record(kind=Kind.FACTOR_REFUSED, result="refused", reason="wrong_code", user=session.user_id, session=session.id)
+        )
+    return method
+
+
+def consent(unit: Unit, transaction: LoginTransaction, session: SessionView, *, agreed: bool) -> None:
+    """The person's answer to the consent page."""
+    unit.db.execute(
+        update(LoginTransaction)
+        .where(LoginTransaction.id == transaction.id)
+        .values(consented=agreed, denied=not agreed)
+    )
+    if agreed:
+        request = LoginRequest.from_json(transaction.request)
+        row = unit.db.execute(
+            select(Consent).where(Consent.user_id == session.user_id, Consent.application_id == request.app_id)
+        ).scalar_one_or_none()
+        if row is None:
+            row = Consent(user_id=session.user_id, application_id=request.app_id, scopes=[], at=unit.now)
+            unit.db.add(row)
+        row.scopes, row.at = sorted({*row.scopes, *request.scopes}), unit.now
+    unit.record(
+        Record(
+            kind=Kind.CONSENT_GIVEN,
+            result="success" if agreed else "refused",
+            user=session.user_id,
+            session=session.id,
+            data={"agreed": agreed},
+        )
+    )
+
+
+def has_consented(unit: Unit, user_id: UUID, request: LoginRequest) -> bool:
+    """Whether the person agreed to all of this earlier."""
+    scopes = unit.db.execute(
+        select(Consent.scopes).where(Consent.user_id == user_id, Consent.application_id == request.app_id)
+    ).scalar_one_or_none()
+    return scopes is not None and set(request.scopes) <= set(scopes)
+
+
+def user_actor(unit: Unit, user_id: UUID, session_id: UUID | None = None) -> Actor:
+    """The identity as the actor of an act."""
+    row = unit.db.execute(select(User.login, User.person_id).where(User.id == user_id)).one()
+    return Actor("user", row.login, row.login, user=user_id, person=row.person_id, session=session_id)
