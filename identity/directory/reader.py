@@ -1,111 +1,98 @@
-"""The two ports of a directory and the values that cross them."""
+"""What a directory gives: entries as plain values, whole or not at all, and the answer to a bind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from identity.core.errors import Unavailable
 
-EntryKind = Literal["user", "group", "department"]
+BindResult = Literal["ok", "wrong_password", "locked", "disabled", "expired", "must_change", "unavailable"]
 
 
 class ReadIncomplete(Unavailable):
-    """The directory could not be read to its end, or answered with less than a directory can hold."""
-
-    def __init__(self, public: str, detail: str = "", *, code: str = "read_incomplete") -> None:
-        super().__init__(public, detail, code=code, retry_after_s=60)
+    """The directory did not give everything; nothing may be concluded from what it gave."""
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryEntry:
-    """One entry as the directory holds it.
+    """An entry. Attribute names are in small letters; `dn` and `members` are normalised DNs (RFC 4514)."""
 
-    `immutable_id` is the value of the key attribute (entryUUID: lower case). `dn` and `members` are canonical
-    (`dn.normalise`). `attributes` holds only mapped attributes, by lower-case name, never empty, values without
-    control characters. `disabled` and `valid_until` (UTC, exclusive) say what the source says of an account.
-    `faults` names attributes whose value could not be taken {lower-case name: what is wrong}; what is known of
-    such an attribute must be left as it is.
-    """
-
-    kind: EntryKind
+    kind: Literal["user", "group", "department"]
     immutable_id: str
     dn: str
-    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes: Mapping[str, tuple[str, ...]]
     disabled: bool = False
-    valid_until: datetime | None = None
     members: tuple[str, ...] = ()
-    faults: Mapping[str, str] = field(default_factory=dict)
 
-    def first(self, attribute: str | None) -> str | None:
-        """The first value of an attribute, whatever the case of its name."""
-        values = self.attributes.get(attribute.lower()) if attribute else None
+    def first(self, name: str) -> str | None:
+        """The attribute's first value."""
+        values = self.attributes.get(name.lower(), ())
         return values[0] if values else None
 
 
-class Outcome(StrEnum):
-    """How a password check ended; only `OK` lets anybody in, only `WRONG_PASSWORD` counts as a failure."""
+@dataclass(frozen=True, slots=True)
+class AttributeMap:
+    """Which attribute holds what."""
 
-    OK = "ok"
-    WRONG_PASSWORD = "wrong_password"
-    NOT_FOUND = "not_found"
-    AMBIGUOUS = "ambiguous"
-    OTHER_ENTRY = "other_entry"
-    DISABLED = "disabled"
-    LOCKED = "locked"
-    EXPIRED = "expired"
-    MUST_CHANGE = "must_change"
-    UNAVAILABLE = "unavailable"
+    login: str = "uid"
+    name: str = "displayName"
+    family_name: str = "sn"
+    given_name: str = "givenName"
+    mail: str = "mail"
+    phone: str = "mobile"
+    employee_number: str = "employeeNumber"
+    department: str = "departmentNumber"
+    company: str = "o"
+    position: str = "title"
+    manager: str = "manager"
+    group_name: str = "cn"
+    department_code: str = "ou"
+    department_name: str = "description"
+    department_company: str = "l"
 
 
 @dataclass(frozen=True, slots=True)
-class BindResult:
-    """The outcome, the entry it is about when exactly one was found, and a detail for the log and the audit.
+class DirectorySettings:
+    """How to reach and read one directory. Time-outs are seconds; `tls` off is for loopback only."""
 
-    `EXPIRED` and `MUST_CHANGE` are about the password; `MUST_CHANGE` says that it was right. `OTHER_ENTRY`: the
-    login belongs to another entry than the account that was asked for.
-    """
+    kind: Literal["openldap", "ldif"]
+    path: str = ""
+    urls: tuple[str, ...] = ()
+    tls: Literal["ldaps", "starttls", "none"] = "ldaps"
+    ca_file: str | None = None
+    bind_dn: str = ""
+    users_base: str = ""
+    users_filter: str = "(objectClass=inetOrgPerson)"
+    groups_base: str = ""
+    groups_filter: str = "(objectClass=groupOfNames)"
+    departments_base: str = ""
+    departments_filter: str = "(objectClass=organizationalUnit)"
+    page_size: int = 500
+    connect_timeout_s: float = 2.0
+    receive_timeout_s: float = 3.0
+    attributes: AttributeMap = field(default_factory=AttributeMap)
 
-    outcome: Outcome
-    dn: str = ""
-    immutable_id: str = ""
-    detail: str = ""
+    @classmethod
+    def from_json(cls, kind: str, data: Mapping[str, Any]) -> DirectorySettings:
+        """From a source's stored settings; raises `ValueError` for unknown names."""
+        values = dict(data)
+        try:
+            names = AttributeMap(**values.pop("attributes", {}))
+            urls = tuple(values.pop("urls", ()))
+            return cls(kind=kind, attributes=names, urls=urls, **values)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ValueError(f"directory settings: {error}") from None
 
-    @property
-    def ok(self) -> bool:
-        return self.outcome is Outcome.OK
 
-
-class DirectoryReader(Protocol):
-    """Reads a whole directory."""
-
-    def check(self) -> None:
-        """Return when the source answers and every base can be read; raises `Unavailable` with the cause."""
-        ...
+class Directory(Protocol):
+    """Port: a source of people that can also check a password."""
 
     def read(self) -> tuple[DirectoryEntry, ...]:
-        """All entries of all configured kinds, or nothing.
-
-        Raises `ReadIncomplete` when anything was cut short (time, size, a lost connection, a referral, an
-        unreadable line), when a configured kind is empty, and when an entry has no key or shares it with another.
-        """
+        """Every entry; raises `ReadIncomplete` (or `Invalid` for a file with a bad line)."""
         ...
 
-
-class PasswordVerifier(Protocol):
-    """Checks passwords; never raises for what a client sent or a server answered."""
-
-    def verify(self, login: str, password: str, immutable_id: str | None = None) -> BindResult:
-        """Find exactly one user by login, then check the password.
-
-        With `immutable_id` the entry found must be that one. An empty password is refused before anything is
-        sent (RFC 4513 §5.1.2: it would bind as nobody and succeed).
-        """
-        ...
-
-    def bind(self, dn: str, password: str) -> BindResult:
-        """Check the password of the entry with this DN."""
+    def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:
+        """Whether this is the entry's password."""
         ...
