@@ -1,0 +1,1 @@
+"""Three example applications and the demo company that `make run` shows."""
