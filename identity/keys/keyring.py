@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,6 +92,11 @@ class Keyring:
         """Decrypt a stored field; raises `Invalid` when it was moved or changed."""
         _, key = self._purpose(FIELD)
         return unwrap(key, wrapped[2:], FIELD.encode() + b"|" + aad)
+
+    def derive(self, label: str, data: str) -> bytes:
+        """A keyed digest that only this installation can make; the label separates its uses."""
+        _, key = self._purpose(FIELD)
+        return hmac.new(key, f"{label}|{data}".encode(), hashlib.sha256).digest()
 
     def reload(self) -> None:
         """Read, unwrap and parse what is new; keys that are known stay parsed."""

@@ -38,7 +38,6 @@ class AuthorizationCode(Base):
     code_challenge: Mapped[str | None]
     nonce: Mapped[str | None]
     expires_at: Mapped[datetime]
-    used_at: Mapped[datetime | None]
 
 
 class RefreshToken(Base):
@@ -50,9 +49,9 @@ class RefreshToken(Base):
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     grant_id: Mapped[UUID] = mapped_column(ForeignKey("oauth_grant.id"))
     generation: Mapped[int]
+    created_at: Mapped[datetime]
     idle_until: Mapped[datetime]
     expires_at: Mapped[datetime]
-    used_at: Mapped[datetime | None]
 
 
 class RevokedToken(Base):

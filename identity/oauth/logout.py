@@ -1,0 +1,34 @@
+"""Telling clients that a session is over (OpenID Connect Back-Channel Logout 1.0), and ending their grants."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from identity.apps.registry import Registry
+from identity.core.settings import Settings
+from identity.core.unit import Unit
+from identity.events.outbox import send
+from identity.keys.keyring import Keyring
+from identity.login.logout import LogoutNotifiers, Participant
+from identity.oauth.models import OAuthGrant
+from identity.oauth.tokens import Tokens
+from identity.people.models import User
+
+
+def register(notifiers: LogoutNotifiers, keyring: Keyring, registry: Registry, settings: Settings) -> None:
+    """Bind this door's notifier."""
+    tokens = Tokens(settings.public_url, keyring, settings.access_token_ttl_s)
+
+    def notify(unit: Unit, participant: Participant) -> None:
+        unit.db.execute(
+            update(OAuthGrant)
+            .where(OAuthGrant.session_id == participant.session_id, OAuthGrant.ended_at.is_(None))
+            .values(ended_at=unit.now, end_reason="logout")
+        )
+        user = unit.db.get(User, participant.user_id)
+        for client in registry.current().clients.values():
+            if client.app.id == participant.app_id and client.backchannel_logout_uri and user is not None:
+                token = tokens.logout_token(client.client_id, str(user.sub), participant.sid, unit.now)
+                send(unit, "http_form", client.backchannel_logout_uri, {"logout_token": token}, f"oidc:{client.client_id}")
+
+    notifiers.register("oauth", notify)

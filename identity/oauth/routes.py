@@ -1,0 +1,231 @@
+"""The OAuth pages: authorization and RP-initiated logout."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, make_response, render_template, request
+from werkzeug.wrappers import Response
+
+from identity.access.decide import Access
+from identity.apps.registry import Client, Registry
+from identity.audit.kinds import Kind
+from identity.core.errors import Invalid
+from identity.core.hot import parse_fields
+from identity.core.record import Record
+from identity.core.secrets import digest, new_secret
+from identity.core.settings import Settings
+from identity.core.unit import Unit
+from identity.core.web import delete_cookie, open_unit, public, redirect_to, request_now, use
+from identity.keys.keyring import Keyring
+from identity.login import flow, service
+from identity.login.doors import current_session, enter, forget_transaction, request_of, resume
+from identity.login.logout import LogoutNotifiers, end_session
+from identity.login.request import LoginRequest, Ready, Refusal, SignIn
+from identity.oauth import checks
+from identity.oauth.models import AuthorizationCode, OAuthGrant
+from identity.oauth.tokens import Tokens
+
+bp = Blueprint("oauth", __name__)
+
+_REFUSALS = {
+    "login_required": "login_required",
+    "interaction_required": "interaction_required",
+    "consent_required": "consent_required",
+    "unmet_acr": "unmet_authentication_requirements",
+    "wrong_user": "login_required",
+}
+
+
+@bp.route("/oauth/authorize", methods=["GET", "POST"])
+@public("OAuth authorization endpoint", csrf=False)
+def authorize() -> Response:
+    """RFC 6749 §4.1.1; a POST is stored and answered 303, since it may come from another site."""
+    raw = request.get_data(as_text=True) if request.method == "POST" else request.query_string.decode("latin-1")
+    parameters = parse_fields(raw)
+    apps = use(Registry).current()
+    wanted = checks.prove_redirect(apps, parameters)
+    try:
+        checks.check(wanted, apps)
+        login = _login_request(wanted)
+    except checks.RedirectError as error:
+        return _refuse(wanted.client, wanted.redirect_uri, parameters.get("state"), error.error, error.description)
+    answer = enter(login, cross_site_post=request.method == "POST")
+    return _finish(answer) if isinstance(answer, Ready) else answer
+
+
+@bp.get("/oauth/resume")
+@public("a step of a login; bound to the browser by the transaction's cookie")
+def resume_page() -> Response:
+    """Where the login pages return to."""
+    tx = request.args.get("tx", "")
+    answer = resume(tx, "oauth")
+    if isinstance(answer, flow.Refuse):
+        return _refusal(answer.reason, request_of(tx, "oauth").reply)
+    return _finish(answer) if isinstance(answer, Ready) else answer
+
+
+@bp.route("/oauth/logout", methods=["GET", "POST"])
+@public("RP-initiated logout; acts only on an id_token_hint of this browser's own session", csrf=False)
+def logout() -> Response:
+    """OpenID Connect RP-Initiated Logout 1.0 §2: with a hint of this session it ends, else the person is asked."""
+    parameters = {**request.args.to_dict(), **(request.form.to_dict() if request.method == "POST" else {})}
+    tokens = Tokens(use(Settings).public_url, use(Keyring), use(Settings).access_token_ttl_s)
+    try:
+        hint = tokens.read_id_token_hint(parameters.get("id_token_hint", ""), request_now())
+    except Invalid:
+        hint = {}
+    client = use(Registry).current().client(str(hint.get("aud", "")))
+    back = parameters.get("post_logout_redirect_uri")
+    if client is None or (back is not None and back not in client.post_logout_redirect_uris):
+        return redirect_to("/logout")
+    with open_unit() as unit:
+        session = current_session(unit)
+        if session is not None:
+            unit.actor = service.user_actor(unit, session.user_id, session.id)
+            user = use(Access).snapshot().user(session.user_id)
+            if user is None or user.sub != hint.get("sub"):
+                return redirect_to("/logout")
+            end_session(unit, session.id, "logout", use(LogoutNotifiers))
+    if back is None:
+        response: Response = make_response(render_template("login/signed_out.html"))
+    else:
+        state = parameters.get("state")
+        response = redirect_to(_with(back, {"state": state} if state else {}))
+    delete_cookie(response, "sid")
+    return response
+
+
+def _login_request(wanted: checks.AuthorizationRequest) -> LoginRequest:
+    parameters, client = wanted.parameters, wanted.client
+    required = None
+    if "id_token_hint" in parameters:
+        tokens = Tokens(use(Settings).public_url, use(Keyring), use(Settings).access_token_ttl_s)
+        try:
+            claims = tokens.read_id_token_hint(parameters["id_token_hint"], request_now())
+        except Invalid:
+            raise checks.RedirectError("invalid_request", "id_token_hint is not valid") from None
+        required = use(Access).snapshot().by_sub.get(str(claims.get("sub")))
+    reply: dict[str, Any] = {
+        "client_id": client.client_id,
+        "redirect_uri": wanted.redirect_uri,
+        "state": parameters.get("state"),
+        "nonce": wanted.nonce,
+        "code_challenge": wanted.code_challenge,
+        "scopes": list(wanted.scopes),
+        "resource": wanted.resource,
+    }
+    return LoginRequest(
+        app_id=client.app.id,
+        door="oauth",
+        prompts=wanted.prompts,
+        max_age_s=wanted.max_age_s,
+        acr=wanted.acr,
+        required_user=required,
+        login_hint=parameters.get("login_hint", "")[:256] or None,
+        claims=wanted.claims,
+        reply=reply,
+        return_to=wanted.redirect_uri,
+        require_consent=bool(client.options.get("require_consent")),
+        scopes=wanted.scopes,
+    )
+
+
+def _finish(ready: Ready) -> Response:
+    """Store a code in the Unit that finishes the sign-in, and send the browser back with it."""
+    with open_unit() as unit:
+        unit.actor = service.user_actor(unit, ready.session.user_id, ready.session.id)
+        outcome = flow.finish(unit, ready, use(Access), use(Registry))
+        code = _store_code(unit, outcome) if isinstance(outcome, SignIn) else None
+    if isinstance(outcome, Refusal) or code is None:
+        response = _refusal(outcome.reason if isinstance(outcome, Refusal) else "access_denied", ready.request.reply)
+    else:
+        reply = ready.request.reply
+        response = redirect_to(_answer(reply["redirect_uri"], {"code": code}, reply.get("state")))
+    forget_transaction(response, ready.transaction_id)
+    return response
+
+
+def _store_code(unit: Unit, sign_in: SignIn) -> str | None:
+    reply = sign_in.reply
+    client = use(Registry).current().client(reply["client_id"])
+    if client is None:
+        return None
+    code = new_secret("code")
+    offline = "offline_access" in reply["scopes"]
+    grant = OAuthGrant(
+        client_id=client.id,
+        user_id=sign_in.user_id,
+        session_id=None if offline else sign_in.session_id,
+        scopes=list(reply["scopes"]),
+        detail={
+            "auth_time": int(sign_in.auth_time.timestamp()),
+            "acr": sign_in.acr,
+            "amr": list(sign_in.amr),
+            "sid": sign_in.session_sid,
+            "resource": reply.get("resource"),
+        },
+        created_at=unit.now,
+    )
+    unit.db.add(grant)
+    unit.db.flush()
+    unit.db.add(
+        AuthorizationCode(
+            code_hash=digest(code),
+            grant_id=grant.id,
+            redirect_uri=reply["redirect_uri"],
+            code_challenge=reply.get("code_challenge"),
+            nonce=reply.get("nonce"),
+            expires_at=unit.now + timedelta(seconds=use(Settings).code_ttl_s),
+        )
+    )
+    unit.record(
+        Record(
+            kind=Kind.CODE_ISSUED,
+            result="success",
+            user=sign_in.user_id,
+            person=sign_in.person_id,
+            session=sign_in.session_id,
+            application=sign_in.app.code,
+            data={"grant": str(grant.id), "scopes": list(reply["scopes"])},
+        )
+    )
+    return code
+
+
+def _refusal(reason: str, reply: Any) -> Response:
+    client = use(Registry).current().client(reply["client_id"])
+    if client is None:
+        raise Invalid("This application is not registered here.", code="unknown_client")
+    error = _REFUSALS.get(reason, "access_denied")
+    return _refuse(client, reply["redirect_uri"], reply.get("state"), error, "")
+
+
+def _refuse(client: Client, redirect_uri: str, state: str | None, error: str, description: str) -> Response:
+    with open_unit(write=False) as unit:
+        unit.record(
+            Record(
+                kind=Kind.AUTHORIZATION_REFUSED,
+                result="refused",
+                reason=error,
+                application=client.app.code,
+                data={"detail": description},
+            )
+        )
+    fields = {"error": error, **({"error_description": description} if description else {})}
+    return redirect_to(_answer(redirect_uri, fields, state))
+
+
+def _answer(redirect_uri: str, fields: dict[str, str], state: str | None) -> str:
+    """RFC 6749 §4.1.2 with `iss` (RFC 9207 §2)."""
+    if state is not None:
+        fields["state"] = state
+    return _with(redirect_uri, {**fields, "iss": use(Settings).public_url})
+
+
+def _with(address: str, fields: dict[str, str]) -> str:
+    if not fields:
+        return address
+    return f"{address}{'&' if '?' in address else '?'}{urlencode(fields)}"

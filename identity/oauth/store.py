@@ -1,0 +1,59 @@
+"""Grants, codes and refresh tokens in the database; Core only, for the hot path."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, select, update
+
+from identity.core.secrets import digest
+from identity.oauth.models import AuthorizationCode, OAuthGrant, RefreshToken, RevokedToken
+
+_GRANT = (
+    OAuthGrant.id.label("grant_id"),
+    OAuthGrant.client_id,
+    OAuthGrant.user_id,
+    OAuthGrant.session_id,
+    OAuthGrant.scopes,
+    OAuthGrant.detail,
+    OAuthGrant.ended_at,
+)
+
+
+def find_code(connection: Connection, code: str) -> Any:
+    """The code with its grant, or None."""
+    return connection.execute(
+        select(AuthorizationCode.__table__, *_GRANT[1:])
+        .join(OAuthGrant, OAuthGrant.id == AuthorizationCode.grant_id)
+        .where(AuthorizationCode.code_hash == digest(code))
+    ).first()
+
+
+def find_refresh(connection: Connection, token: str) -> Any:
+    """The refresh token with its grant, or None."""
+    return connection.execute(
+        select(RefreshToken.__table__, *_GRANT[1:])
+        .join(OAuthGrant, OAuthGrant.id == RefreshToken.grant_id)
+        .where(RefreshToken.token_hash == digest(token))
+    ).first()
+
+
+def find_grant(connection: Connection, grant_id: UUID) -> Any:
+    """The grant, or None."""
+    return connection.execute(select(*_GRANT).where(OAuthGrant.id == grant_id)).first()
+
+
+def end_grant(connection: Connection, grant_id: UUID, reason: str, now: datetime) -> None:
+    """All tokens of the grant are dead from now on."""
+    connection.execute(
+        update(OAuthGrant)
+        .where(OAuthGrant.id == grant_id, OAuthGrant.ended_at.is_(None))
+        .values(ended_at=now, end_reason=reason)
+    )
+
+
+def is_revoked(connection: Connection, jti: str) -> bool:
+    """Whether a token without a grant was revoked."""
+    return connection.execute(select(RevokedToken.jti).where(RevokedToken.jti == jti)).first() is not None
