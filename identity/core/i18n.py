@@ -1,69 +1,114 @@
-"""Two languages, chosen by the browser or by a switch; English sentences are the message ids."""
+"""Languages: which one a request speaks, and the sentences in it.
+
+Message ids are the English sentences; `identity/translations/<language>/LC_MESSAGES/messages.po` holds the others and
+is read once, at the first use.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from functools import lru_cache
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from babel.dates import format_datetime
-from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from babel.support import Translations
-from flask import Flask, g, has_request_context, request
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header, parse_cookie
 
-from identity.core.settings import Settings
-from identity.core.web import use
-
-LOCALES = ("en", "zh_Hans")
+DEFAULT = "en"
+LANGUAGES: Mapping[str, str] = {"en": "English", "zh_Hans": "简体中文"}
 COOKIE = "lang"
-CATALOGUES = Path(__file__).resolve().parents[1] / "translations"
+
+_TRANSLATIONS = Path(__file__).parents[1] / "translations"
+_language: ContextVar[str] = ContextVar("language", default=DEFAULT)
 
 
-def current_locale() -> str:
-    """The language of this request: the switch's cookie, else what the browser asks for, else English."""
-    if not has_request_context():
-        return "en"
-    if "locale" not in g:
-        chosen = request.cookies.get(COOKIE, "")
-        if chosen not in LOCALES:
-            wanted = request.accept_languages.best_match(["zh", "zh-CN", "zh-TW", "zh-Hans", "en", "en-US"], "en")
-            chosen = "zh_Hans" if wanted.startswith("zh") else "en"
-        g.locale = chosen
-    return str(g.locale)
+def language() -> str:
+    """The language of the current request: a key of `LANGUAGES`."""
+    return _language.get()
 
 
-@lru_cache(maxsize=len(LOCALES))
-def _catalogue(locale: str) -> Translations:
-    """The catalogue of a locale, compiled from its .po once per process."""
-    path = CATALOGUES / locale / "LC_MESSAGES" / "messages.po"
-    if not path.exists():
-        return Translations()
-    compiled = BytesIO()
-    with path.open("rb") as handle:
-        write_mo(compiled, read_po(handle, locale=locale))
-    compiled.seek(0)
-    return Translations(compiled)
+@contextmanager
+def speaking(code: str) -> Iterator[None]:
+    """Inside, everything is said in this language."""
+    token = _language.set(code if code in LANGUAGES else DEFAULT)
+    try:
+        yield
+    finally:
+        _language.reset(token)
 
 
-def gettext(message: str, locale: str | None = None) -> str:
-    """The sentence in the language of this request (or of `locale`)."""
-    return str(_catalogue(locale or current_locale()).gettext(message))
+def choose(cookie: str, accept_language: str) -> str:
+    """The language of a browser: what its user chose, else the first of its own that we speak (RFC 9110 §12.5.4)."""
+    if cookie in LANGUAGES:
+        return cookie
+    for tag, quality in parse_accept_header(accept_language[:256], LanguageAccept):
+        primary = str(tag).partition("-")[0].lower()
+        if quality > 0 and primary in {"zh", "en"}:
+            return "zh_Hans" if primary == "zh" else "en"
+    return DEFAULT
 
 
-def local_time(value: datetime | None, style: str = "yyyy-MM-dd HH:mm:ss") -> str:
-    """A time in the organisation's zone."""
-    if value is None:
-        return ""
-    return str(format_datetime(value.astimezone(use(Settings).zone), style, locale=current_locale()))
+def gettext(message: str) -> str:
+    """The sentence in the request's language; the English one where it is not translated."""
+    return _catalogue(language())[0].get(message, message)
 
 
-def install_i18n(app: Flask) -> None:
-    """Make `_()`, `locale` and `local_time` known to the templates."""
+def ngettext(one: str, many: str, n: int) -> str:
+    """The sentence for this number of things."""
+    known = _catalogue(language())[1].get(one)
+    if known is not None:
+        return known[0]
+    return one if n == 1 else many
+
+
+def is_known(message: str) -> bool:
+    """Whether the request's language has this sentence."""
+    return language() == DEFAULT or message in _catalogue(language())[0]
+
+
+def install_i18n(app: Any) -> None:
+    """Give templates `_()` and `ngettext()`, and let each request speak its browser's language.
+
+    `app` is the Flask application; it is wrapped at its WSGI side, so that error pages have a language, too.
+    """
     app.jinja_env.add_extension("jinja2.ext.i18n")
-    app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]
-        gettext, lambda one, many, n: gettext(one if n == 1 else many), newstyle=True
-    )
-    app.jinja_env.filters["local_time"] = local_time
-    app.context_processor(lambda: {"locale": current_locale()})
+    app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)
+    app.wsgi_app = _Speaker(app.wsgi_app)
+    for code in LANGUAGES:
+        _catalogue(code)
+
+
+class _Speaker:
+    """Sets the language before the application is called."""
+
+    def __init__(self, inner: Callable[..., Iterable[bytes]]) -> None:
+        self._inner = inner
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        cookie = parse_cookie(environ).get(COOKIE, "")
+        _language.set(choose(cookie, str(environ.get("HTTP_ACCEPT_LANGUAGE", ""))))
+        return self._inner(environ, start_response)
+
+
+@cache
+def _catalogue(code: str) -> tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]:
+    """The language's sentences, and those that depend on a number (by their singular)."""
+    path = _TRANSLATIONS / code / "LC_MESSAGES" / "messages.po"
+    if code == DEFAULT or not path.is_file():
+        return {}, {}
+    with path.open("rb") as file:
+        messages = list(read_po(file, locale=code, abort_invalid=True))
+    single: dict[str, str] = {}
+    plural: dict[str, tuple[str, ...]] = {}
+    for message in messages:
+        if not message.id or message.fuzzy:
+            continue
+        if isinstance(message.id, str):
+            if message.string:
+                single[message.id] = str(message.string)
+        elif all(message.string):
+            plural[message.id[0]] = tuple(message.string)
+    return single, plural

@@ -1,0 +1,14 @@
+"""The pages of employees, administrators and auditors.
+
+Owns: what pages show and how they look.
+Does not own: any rule; every change is a service of its area.
+"""
+
+from identity.console.routes_access import bp as access_bp
+from identity.console.routes_audit import bp as audit_bp
+from identity.console.routes_people import bp as people_bp
+from identity.console.routes_portal import bp as portal_bp
+
+blueprints = (portal_bp, people_bp, access_bp, audit_bp)
+
+__all__ = ["blueprints"]
