@@ -17,7 +17,7 @@ from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.health import routes as health_routes
 from identity.core.hot import Edge
-from identity.core.i18n import install_i18n
+from identity.core.present import install_presentation
 from identity.core.settings import Settings
 from identity.core.unit import Units
 from identity.keys.keyring import Keyring
@@ -35,7 +35,6 @@ def create_app(settings: Settings) -> Flask:
     settings.tessera_var.mkdir(parents=True, exist_ok=True)
     app = Flask("identity", static_folder="console/static", template_folder="console/templates")
     app.config["MAX_CONTENT_LENGTH"] = 1_048_576
-    app.jinja_env.globals["csrf_token"] = web.csrf_token
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
     database = init_database(app, settings.sqlalchemy_url)
@@ -56,9 +55,15 @@ def create_app(settings: Settings) -> Flask:
     web.provide(app, PageGate(), as_type=web.Gate)
     app.extensions["tessera_root"] = root
 
-    install_i18n(app)
+    install_presentation(app)
     web.install(app, _error_page)
-    for blueprint in (login_routes.bp, *oauth.blueprints, *saml.blueprints, *cas.blueprints, *console.blueprints):
+    for blueprint in (
+        login_routes.bp,
+        *oauth.blueprints,
+        *saml.blueprints,
+        *cas.blueprints,
+        *console.blueprints,
+    ):
         app.register_blueprint(blueprint)
     app.cli.add_command(identity_cli)
     oauth.register_logout(notifiers, keyring, registry, settings)
@@ -71,12 +76,14 @@ def create_app(settings: Settings) -> Flask:
         *cas.hot_routes(settings, database, registry, access, recorder),
     ]
     app.extensions["tessera_edge"] = Edge(
-        app.wsgi_app, routes, trusted_proxies=settings.trusted_proxies, secure=settings.secure
+        app.wsgi_app,
+        routes,
+        trusted_proxies=settings.trusted_proxies,
+        secure=settings.secure,
+        start=feed.start,
     )
     return app
 
 
 def _error_page(error: TesseraError, status: int) -> str:
     return render_template("error.html", message=error.public, status=status)
-
-

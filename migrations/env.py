@@ -22,6 +22,7 @@ def run(connection: Connection) -> None:
         connection=connection,
         target_metadata=metadata,
         compare_type=True,
+        user_module_prefix="db.",
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,
     )

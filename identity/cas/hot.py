@@ -33,7 +33,9 @@ def routes(
     door = _Door(settings, database, registry, access, recorder)
     return [
         HotRoute("/cas/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=False), GUARD),
-        HotRoute("/cas/p3/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=True), GUARD),
+        HotRoute(
+            "/cas/p3/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=True), GUARD
+        ),
     ]
 
 
@@ -84,7 +86,11 @@ class _Door:
         code, text = "", ""
         if service != row.service:
             code, text = "INVALID_SERVICE", "The ticket is for another service."
-        elif call.now >= row.expires_at or not alive or not self._access.snapshot().is_active(row.user_id, call.now):
+        elif (
+            call.now >= row.expires_at
+            or not alive
+            or not self._access.snapshot().is_active(row.user_id, call.now)
+        ):
             code, text = "INVALID_TICKET", "The ticket has expired."
         elif query.get("renew") == "true" and not row.fresh_credentials:
             code, text = "INVALID_TICKET", "The ticket was not issued from fresh credentials."
@@ -93,7 +99,11 @@ class _Door:
         record = self._record(row, app.code if app else None, code)
         call.actor = Actor("application", app.code, app.name) if app else call.actor
         replay = self._record(row, app.code if app else None, "INVALID_TICKET")
-        values = {"kind": "cas_ticket", "value": row.ticket_hash, "expires_at": row.expires_at + timedelta(days=1)}
+        values = {
+            "kind": "cas_ticket",
+            "value": row.ticket_hash,
+            "expires_at": row.expires_at + timedelta(days=1),
+        }
         try:
             self._recorder.submit(call, [record], [SingleUse(Once, values, replay)])
         except AlreadyUsed:
@@ -113,7 +123,9 @@ class _Door:
         )
 
     def _refuse(self, call: HotCall, application: str | None, code: str, text: str) -> tuple[str, str]:
-        record = Record(kind=Kind.TICKET_REFUSED, result="refused", reason=code.lower(), application=application)
+        record = Record(
+            kind=Kind.TICKET_REFUSED, result="refused", reason=code.lower(), application=application
+        )
         self._recorder.submit(call, [record])
         return code, text
 

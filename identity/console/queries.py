@@ -11,7 +11,16 @@ from sqlalchemy.orm import aliased
 
 from identity.directory.models import DirectorySource
 from identity.login.models import LoginSession
-from identity.people.models import Employment, Group, GroupEdge, Membership, OrgUnit, PersonProfile, User, UserState
+from identity.people.models import (
+    Employment,
+    Group,
+    GroupEdge,
+    Membership,
+    OrgUnit,
+    PersonProfile,
+    User,
+    UserState,
+)
 from identity.sync.models import SyncRun
 
 PAGE = 50
@@ -65,7 +74,9 @@ def live_sessions(connection: Connection, user_id: UUID, now: Any) -> Sequence[A
     """The user's sessions that are not over."""
     return connection.execute(
         select(LoginSession.__table__)
-        .where(LoginSession.user_id == user_id, LoginSession.ended_at.is_(None), LoginSession.expires_at > now)
+        .where(
+            LoginSession.user_id == user_id, LoginSession.ended_at.is_(None), LoginSession.expires_at > now
+        )
         .order_by(LoginSession.last_seen_at.desc())
     ).all()
 
@@ -85,7 +96,9 @@ def groups(connection: Connection, text: str) -> Sequence[Any]:
         .subquery()
     )
     query = (
-        select(Group.id, Group.name, Group.display_name, members.c.n.label("members"), nested.c.n.label("nested"))
+        select(
+            Group.id, Group.name, Group.display_name, members.c.n.label("members"), nested.c.n.label("nested")
+        )
         .outerjoin(members, members.c.group_id == Group.id)
         .outerjoin(nested, nested.c.parent_id == Group.id)
         .order_by(Group.name)

@@ -9,7 +9,12 @@ from werkzeug.wrappers import Response
 
 from identity.access.decide import Access
 from identity.apps.registry import Registry
-from identity.apps.service import get_application, rotate_client_secret, set_application_status, set_credential
+from identity.apps.service import (
+    get_application,
+    rotate_client_secret,
+    set_application_status,
+    set_credential,
+)
 from identity.console import queries
 from identity.core.errors import Invalid, NotFound
 from identity.core.unit import Unit
@@ -44,7 +49,8 @@ def mappings() -> Response:
     """The mapping rows in force."""
     snapshot = use(Access).snapshot()
     rows = sorted(
-        ((rules.row_id(row), row) for row in snapshot.content.mappings), key=lambda one: (one[1].role, one[1].source)
+        ((rules.row_id(row), row) for row in snapshot.content.mappings),
+        key=lambda one: (one[1].role, one[1].source),
     )
     return make_response(render_template("console/mappings.html", rows=rows, version=snapshot.policy_version))
 

@@ -49,7 +49,9 @@ def search() -> Response:
         )
         page = query.search(connection, wanted, _key(args.get("after", "")))
         shown = {name: value for name, value in args.items() if value and name != "after"}
-        unit.record(Record(kind=Kind.AUDIT_SEARCHED, result="success", data={"filter": shown, "rows": len(page.rows)}))
+        unit.record(
+            Record(kind=Kind.AUDIT_SEARCHED, result="success", data={"filter": shown, "rows": len(page.rows)})
+        )
         names = _names(connection, page.rows)
     return make_response(
         render_template(
@@ -109,7 +111,9 @@ def _person(unit: Any, text: str) -> UUID | None:
     """A person by login or id; an unknown one finds nothing."""
     if not text:
         return None
-    found = unit.db.execute(select(User.person_id).where(User.login_key == fold_login(text))).scalar_one_or_none()
+    found = unit.db.execute(
+        select(User.person_id).where(User.login_key == fold_login(text))
+    ).scalar_one_or_none()
     return found or parse_uuid(text) or UUID(int=0)
 
 

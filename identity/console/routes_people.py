@@ -133,7 +133,12 @@ def sync_run(code: str) -> Response:
     if mode == "approved" and not reason:
         raise Invalid("Please give a reason.", code="reason_missing")
     outcome = run_source(
-        use(Units), code, g.actor, dry_run=mode == "dry_run", approved=mode == "approved", reason=reason or None
+        use(Units),
+        code,
+        g.actor,
+        dry_run=mode == "dry_run",
+        approved=mode == "approved",
+        reason=reason or None,
     )
     return redirect_to(f"/admin/sync/runs/{outcome.run_id}")
 

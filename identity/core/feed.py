@@ -32,6 +32,7 @@ class Feed:
         self._database = database
         self._subscribers: list[tuple[frozenset[str], Reload]] = []
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._seq = -1
         self._confirmed = float("-inf")
         self._stop = threading.Event()
@@ -42,12 +43,16 @@ class Feed:
         self._subscribers.append((frozenset(kinds), reload))
 
     def start(self) -> None:
-        """Load everything once, then poll in the background; safe to call again."""
+        """Load everything once, then poll in the background; later calls do nothing."""
         if self._thread is not None:
             return
-        self._try_catch_up()
-        self._thread = threading.Thread(target=self._run, name="change-feed", daemon=True)
-        self._thread.start()
+        with self._starting:
+            if self._thread is not None:
+                return
+            self._try_catch_up()
+            thread = threading.Thread(target=self._run, name="change-feed", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def stop(self) -> None:
         self._stop.set()

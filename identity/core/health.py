@@ -22,5 +22,3 @@ def routes(database: Database, feed: Feed) -> list[HotRoute]:
         HotRoute("/healthz", ("GET",), lambda _: HotResponse.json(200, {"status": "ok"}), "public: liveness"),
         HotRoute("/readyz", ("GET",), ready, "public: readiness"),
     ]
-
-

@@ -201,13 +201,17 @@ class Edge:
         *,
         trusted_proxies: Sequence[str],
         secure: bool,
+        start: Callable[[], None],
     ) -> None:
         self._flask = flask
         self.routes: Mapping[str, HotRoute] = {route.path: route for route in routes}
         self._trusted = tuple(ip_network(one) for one in trusted_proxies)
+        # Threads are started by the first request, in the process that serves it: a server may fork before.
+        self._start = start
         self._headers = _DEFAULT_HEADERS + ((_HSTS,) if secure else ())
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        self._start()
         origin = Origin(self._client_ip(environ), environ.get("HTTP_USER_AGENT", "")[:512])
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not REQUEST_ID.fullmatch(request_id):

@@ -21,8 +21,13 @@ def parse(data: bytes) -> etree._Element:
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\x00" in data:
         raise _bad("has a DOCTYPE or is not UTF-8")
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, dtd_validation=False, load_dtd=False, huge_tree=False,
-        remove_comments=False, remove_pis=False,
+        resolve_entities=False,
+        no_network=True,
+        dtd_validation=False,
+        load_dtd=False,
+        huge_tree=False,
+        remove_comments=False,
+        remove_pis=False,
     )
     try:
         root = etree.fromstring(data, parser)

@@ -114,7 +114,10 @@ class EntryBuilder:
         if marker is None:
             return False
         sought = fold(marker.value)
-        return any(fold(value.decode(errors="replace")) == sought for value in values.get(marker.attribute.lower(), ()))
+        return any(
+            fold(value.decode(errors="replace")) == sought
+            for value in values.get(marker.attribute.lower(), ())
+        )
 
     def _end(self, attributes: Mapping[str, tuple[str, ...]], faults: dict[str, str]) -> datetime | None:
         name = self._settings.valid_until
@@ -167,7 +170,9 @@ def parse_end(text: str, zone: ZoneInfo) -> datetime:
         if match is None:
             raise ValueError(text)
         year, month, day, hour, minute, second, offset = match.groups()
-        when = datetime(int(year), int(month), int(day), int(hour), int(minute or 0), int(second or 0), tzinfo=UTC)
+        when = datetime(
+            int(year), int(month), int(day), int(hour), int(minute or 0), int(second or 0), tzinfo=UTC
+        )
         return when - _offset(offset)
     except (ValueError, OverflowError) as error:
         raise Invalid("is neither a generalized time nor a date", text[:64], code="end") from error

@@ -92,7 +92,9 @@ class OpenLdapDirectory:
                 self._start(connection)
                 connection.bind()
                 if connection.result["result"] != OK:
-                    raise Unavailable("The directory refused our account.", str(connection.result["description"]))
+                    raise Unavailable(
+                        "The directory refused our account.", str(connection.result["description"])
+                    )
             except (LDAPException, OSError) as error:
                 problems.append(f"{connection.server.host}: {error}")
                 continue
@@ -103,7 +105,9 @@ class OpenLdapDirectory:
             finally:
                 connection.unbind()
             return
-        raise Unavailable("The directory cannot be reached.", "; ".join(problems), code="directory_unreachable")
+        raise Unavailable(
+            "The directory cannot be reached.", "; ".join(problems), code="directory_unreachable"
+        )
 
     def _connections(self, user: str, password: str) -> Iterator[Connection]:
         s = self._settings
@@ -157,7 +161,9 @@ def _entry(kind: str, found: dict[str, Any]) -> DirectoryEntry:
     }
     ids = attributes.get("entryuuid", ())
     if not ids:
-        raise ReadIncomplete("The directory hides entryUUID from our account.", found["dn"], code="no_entry_uuid")
+        raise ReadIncomplete(
+            "The directory hides entryUUID from our account.", found["dn"], code="no_entry_uuid"
+        )
     return DirectoryEntry(
         kind=kind,  # type: ignore[arg-type]
         immutable_id=ids[0],
@@ -186,7 +192,11 @@ def _disabled(raw: dict[str, list[bytes]]) -> bool:
 def _check_transport(url: str, tls: Literal["ldaps", "starttls", "none"]) -> None:
     """Nothing but loopback may be spoken to in clear."""
     parts = urlsplit(url)
-    if parts.scheme not in {"ldap", "ldaps"} or not parts.hostname or (tls == "ldaps") != (parts.scheme == "ldaps"):
+    if (
+        parts.scheme not in {"ldap", "ldaps"}
+        or not parts.hostname
+        or (tls == "ldaps") != (parts.scheme == "ldaps")
+    ):
         raise Invalid(f"{url} does not fit the TLS mode {tls}.", code="directory_url")
     if tls == "none":
         try:

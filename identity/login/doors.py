@@ -62,7 +62,9 @@ def resume(tx: str, door: str) -> Ready | Response | flow.Refuse:
         request = LoginRequest.from_json(transaction.request)
         session = current_session(unit, surface_of(door))
         consented = transaction.consented or (
-            session is not None and "consent" not in request.prompts and service.has_consented(unit, session.user_id, request)
+            session is not None
+            and "consent" not in request.prompts
+            and service.has_consented(unit, session.user_id, request)
         )
     step = flow.next_step(
         request,
@@ -99,7 +101,10 @@ def load_transaction(unit: Unit, tx: str, door: str | None = None) -> LoginTrans
     if transaction_id is not None:
         row = service.find_transaction(unit, transaction_id, read_cookie(f"tx-{transaction_id}"))
     if row is None or (door is not None and row.door != door):
-        raise Invalid("This sign-in was begun in another browser or took too long. Please start again.", code="no_transaction")
+        raise Invalid(
+            "This sign-in was begun in another browser or took too long. Please start again.",
+            code="no_transaction",
+        )
     return row
 
 

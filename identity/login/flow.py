@@ -107,9 +107,7 @@ def finish(unit: Unit, ready: Ready, access: Access, registry: Registry) -> Sign
     )
     user = decided.snapshot.user(session.user_id)
     if not decided.permit or user is None:
-        unit.record(
-            _record(Kind.SIGN_IN_REFUSED, app, session, result="refused", reason=decided.reason)
-        )
+        unit.record(_record(Kind.SIGN_IN_REFUSED, app, session, result="refused", reason=decided.reason))
         return Refusal("access_denied", request.reply, app)
     connection = unit.db.connection()
     released = release(connection, decided.snapshot, app, session.user_id, unit.now)
@@ -135,7 +133,12 @@ def finish(unit: Unit, ready: Ready, access: Access, registry: Registry) -> Sign
     record = _record(Kind.SIGN_IN_COMPLETED, app, session, result="success", reason="")
     record.person = user.person_id
     record.policy_version, record.facts_revision = decided.policy_version, decided.facts_revision
-    record.data = {"door": request.door, "released": sorted(released), "roles": list(decided.roles), "acr": session.acr}
+    record.data = {
+        "door": request.door,
+        "released": sorted(released),
+        "roles": list(decided.roles),
+        "acr": session.acr,
+    }
     unit.record(record)
     return signed_in
 

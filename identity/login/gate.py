@@ -33,7 +33,11 @@ class PageGate:
             stale = found is not None and session.needs_touch(unit.db.connection(), found.id, unit.now)
             actor = service.user_actor(unit, found.user_id, found.id) if found is not None else None
             now = unit.now
-        if found is None or found.partial or (protection.fresh and now - found.auth_time > timedelta(seconds=FRESH_S)):
+        if (
+            found is None
+            or found.partial
+            or (protection.fresh and now - found.auth_time > timedelta(seconds=FRESH_S))
+        ):
             return _to_sign_in(surface, again=found is not None and protection.fresh)
         g.actor, g.session = actor, found
         if stale:
@@ -60,4 +64,6 @@ def _to_sign_in(surface: str, *, again: bool) -> Response:
     here = local_path(request.full_path.rstrip("?")) if request.method == "GET" else "/admin"
     door = "console" if surface == "admin" else "portal"
     suffix = "&again=1" if again else ""
-    return redirect_to(f"/{door}/enter?next={quote(here if door == 'console' or request.method == 'GET' else '/')}{suffix}")
+    return redirect_to(
+        f"/{door}/enter?next={quote(here if door == 'console' or request.method == 'GET' else '/')}{suffix}"
+    )

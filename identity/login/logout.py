@@ -50,10 +50,15 @@ def end_session(unit: Unit, session_id: UUID, reason: str, notifiers: LogoutNoti
         return False
     row.ended_at, row.end_reason = unit.now, reason
     told = []
-    for one in unit.db.execute(select(SessionParticipant).where(SessionParticipant.session_id == session_id)).scalars():
+    for one in unit.db.execute(
+        select(SessionParticipant).where(SessionParticipant.session_id == session_id)
+    ).scalars():
         notifier = notifiers.by_protocol.get(one.protocol)
         if notifier is not None:
-            notifier(unit, Participant(session_id, row.user_id, one.application_id, one.protocol, one.sid, one.data))
+            notifier(
+                unit,
+                Participant(session_id, row.user_id, one.application_id, one.protocol, one.sid, one.data),
+            )
             told.append(one.protocol)
     person = unit.db.execute(select(User.person_id).where(User.id == row.user_id)).scalar_one()
     unit.record(
@@ -80,7 +85,9 @@ def end_sessions_of_user(
     return sum(end_session(unit, one, reason, notifiers) for one in list(ids) if one != keep)
 
 
-def end_sessions_of_inactive(unit: Unit, snapshot: Snapshot, notifiers: LogoutNotifiers, now: datetime) -> int:
+def end_sessions_of_inactive(
+    unit: Unit, snapshot: Snapshot, notifiers: LogoutNotifiers, now: datetime
+) -> int:
     """End what disabled and expired identities still have; their use is refused already, this tells the
     applications."""
     users = unit.db.execute(

@@ -38,7 +38,9 @@ def has_factor(connection: Connection, user_id: UUID) -> bool:
     )
 
 
-def factor_owed(connection: Connection, snapshot: Snapshot, settings: Settings, user_id: UUID, now: datetime) -> bool:
+def factor_owed(
+    connection: Connection, snapshot: Snapshot, settings: Settings, user_id: UUID, now: datetime
+) -> bool:
     """Whether a sign-in of this identity needs a second factor: it has one, or it holds a console role outside the
     demo."""
     if has_factor(connection, user_id):
@@ -79,7 +81,10 @@ def confirm_enrolment(unit: Unit, keyring: Keyring, user_id: UUID, code: str) ->
         return None
     unit.db.execute(update(TotpFactor).where(TotpFactor.user_id == user_id).values(confirmed_at=unit.now))
     unit.db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
-    codes = ["-".join("".join(random.choice(_ALPHABET) for _ in range(5)) for _ in range(4)) for _ in range(RECOVERY_CODES)]
+    codes = [
+        "-".join("".join(random.choice(_ALPHABET) for _ in range(5)) for _ in range(4))
+        for _ in range(RECOVERY_CODES)
+    ]
     for one in codes:
         unit.db.add(RecoveryCode(user_id=user_id, code_hash=digest(one)))
     unit.record(Record(kind=Kind.FACTOR_ENROLLED, result="success", user=user_id, data={"factor": "totp"}))

@@ -12,7 +12,7 @@ from identity.access.decide import Access
 from identity.apps.registry import App, Registry
 from identity.core.errors import Invalid, NotFound, Refused
 from identity.core.hot import parse_uuid
-from identity.core.i18n import COOKIE, LOCALES
+from identity.core.i18n import COOKIE, LANGUAGES
 from identity.core.i18n import gettext as _
 from identity.core.settings import Settings
 from identity.core.web import (
@@ -30,7 +30,14 @@ from identity.core.web import (
 from identity.keys.keyring import Keyring
 from identity.login import authenticate, flow, mfa, service
 from identity.login.authenticate import DirectoryVerifier
-from identity.login.doors import current_session, enter, forget_transaction, load_transaction, resume, surface_of
+from identity.login.doors import (
+    current_session,
+    enter,
+    forget_transaction,
+    load_transaction,
+    resume,
+    surface_of,
+)
 from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
 from identity.login.models import LoginSession
 from identity.login.request import LoginRequest, Ready, SessionView
@@ -60,7 +67,9 @@ def login_submit() -> Response:
     with open_unit(write=False) as unit:
         transaction = load_transaction(unit, tx)
         before = current_session(unit, surface_of(transaction.door))
-        candidate = authenticate.find_candidate(unit.db.connection(), login[:256], request_origin().ip, unit.now)
+        candidate = authenticate.find_candidate(
+            unit.db.connection(), login[:256], request_origin().ip, unit.now
+        )
     if len(password) > authenticate.PASSWORD_MAX or len(login) > 256:
         raise Invalid("The name or the password is too long.", code="too_long")
     reason = authenticate.verify(candidate, password, use_verifier())
@@ -99,7 +108,11 @@ def totp_page() -> Response:
     with open_unit(write=False) as unit:
         transaction, session = _step(tx, unit)
         enrolled = mfa.has_factor(unit.db.connection(), session.user_id)
-    return _page("login/totp.html", tx, error=None) if enrolled else redirect_to(f"/login/enrol?tx={transaction.id}")
+    return (
+        _page("login/totp.html", tx, error=None)
+        if enrolled
+        else redirect_to(f"/login/enrol?tx={transaction.id}")
+    )
 
 
 @bp.post("/login/totp")
@@ -115,13 +128,19 @@ def totp_submit() -> Response:
             raise NotFound("There is no such user.")
         key = f"otp:{user.login_key}"
         waiting = authenticate.find_candidate(unit.db.connection(), key, "", unit.now).blocked
-        method = None if waiting else service.check_code(
-            unit, use(Keyring), session, user.login_key, request.form.get("code", "")[:64]
+        method = (
+            None
+            if waiting
+            else service.check_code(
+                unit, use(Keyring), session, user.login_key, request.form.get("code", "")[:64]
+            )
         )
         secret = None
         if method is not None:
             unit.actor = service.user_actor(unit, session.user_id)
-            secret = service.step_up(unit, use(Settings), session, user.person_id, method, use(LogoutNotifiers))
+            secret = service.step_up(
+                unit, use(Settings), session, user.person_id, method, use(LogoutNotifiers)
+            )
     if secret is None:
         time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
         return _page("login/totp.html", tx, error=_("This code is not right."))
@@ -157,7 +176,9 @@ def enrol_submit() -> Response:
         codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
         secret = None
         if codes is not None:
-            secret = service.step_up(unit, use(Settings), session, user.person_id, "otp", use(LogoutNotifiers))
+            secret = service.step_up(
+                unit, use(Settings), session, user.person_id, "otp", use(LogoutNotifiers)
+            )
     if codes is None or secret is None:
         return _enrol_page("login/enrol.html", tx, seed, user.login, _("This code is not right."))
     onward = f"/{transaction.door}/resume?tx={transaction.id}"
@@ -247,8 +268,8 @@ def logout_submit() -> Response:
 def language() -> Response:
     """Switch the language and go back to the page."""
     response = redirect_to(local_path(request.form.get("next")))
-    chosen = request.form.get("language", "")
-    if chosen in LOCALES:
+    chosen = request.form.get("lang", "")
+    if chosen in LANGUAGES:
         response.set_cookie(
             COOKIE, chosen, max_age=31_536_000, secure=use(Settings).secure, httponly=True, samesite="Lax"
         )
@@ -275,8 +296,12 @@ def factor_submit() -> Response:
         codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
         secret = None
         if codes is not None:
-            end_sessions_of_user(unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id)
-            secret = service.step_up(unit, use(Settings), session, g.actor.person, "otp", use(LogoutNotifiers))
+            end_sessions_of_user(
+                unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id
+            )
+            secret = service.step_up(
+                unit, use(Settings), session, g.actor.person, "otp", use(LogoutNotifiers)
+            )
     if codes is None or secret is None:
         return _enrol_page("login/enrol.html", "", seed, g.actor.name, _("This code is not right."))
     response = make_response(render_template("login/recovery.html", codes=codes, onward="/account"))
@@ -292,7 +317,9 @@ def end_own_session() -> Response:
     wanted = request.form.get("session", "")
     with open_unit() as unit:
         if wanted == "others":
-            end_sessions_of_user(unit, session.user_id, "ended_by_user", use(LogoutNotifiers), keep=session.id)
+            end_sessions_of_user(
+                unit, session.user_id, "ended_by_user", use(LogoutNotifiers), keep=session.id
+            )
         else:
             found = parse_uuid(wanted)
             if found is None or not _is_own(unit, found, session):

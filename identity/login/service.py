@@ -62,7 +62,11 @@ def sign_in(
     None when the identity may not act (the answer is that of a wrong password).
     """
     snapshot = access.snapshot()
-    if candidate.user_id is None or candidate.person_id is None or not snapshot.is_active(candidate.user_id, unit.now):
+    if (
+        candidate.user_id is None
+        or candidate.person_id is None
+        or not snapshot.is_active(candidate.user_id, unit.now)
+    ):
         refuse(unit, candidate, "user_inactive")
         return None
     connection = unit.db.connection()
@@ -94,7 +98,12 @@ def refuse(unit: Unit, candidate: authenticate.Candidate, reason: str) -> None:
 
 
 def step_up(
-    unit: Unit, settings: Settings, session: SessionView, person_id: UUID, method: str, notifiers: LogoutNotifiers
+    unit: Unit,
+    settings: Settings,
+    session: SessionView,
+    person_id: UUID,
+    method: str,
+    notifiers: LogoutNotifiers,
 ) -> str:
     """The second factor was right: the session goes on under a new secret; the cookie's secret."""
     secret, _ = start_session(
@@ -117,7 +126,13 @@ def check_code(unit: Unit, keyring: Keyring, session: SessionView, login_key: st
     if method is None:
         authenticate.count_failure(unit.db.connection(), f"otp:{login_key}", unit.origin.ip, unit.now)
         unit.record(
-            Record(kind=Kind.FACTOR_REFUSED, result="refused", reason="wrong_code", user=session.user_id, session=session.id)
+            Record(
+                kind=Kind.FACTOR_REFUSED,
+                result="refused",
+                reason="wrong_code",
+                user=session.user_id,
+                session=session.id,
+            )
         )
     return method
 
@@ -132,7 +147,9 @@ def consent(unit: Unit, transaction: LoginTransaction, session: SessionView, *, 
     if agreed:
         request = LoginRequest.from_json(transaction.request)
         row = unit.db.execute(
-            select(Consent).where(Consent.user_id == session.user_id, Consent.application_id == request.app_id)
+            select(Consent).where(
+                Consent.user_id == session.user_id, Consent.application_id == request.app_id
+            )
         ).scalar_one_or_none()
         if row is None:
             row = Consent(user_id=session.user_id, application_id=request.app_id, scopes=[], at=unit.now)

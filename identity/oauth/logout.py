@@ -29,6 +29,12 @@ def register(notifiers: LogoutNotifiers, keyring: Keyring, registry: Registry, s
         for client in registry.current().clients.values():
             if client.app.id == participant.app_id and client.backchannel_logout_uri and user is not None:
                 token = tokens.logout_token(client.client_id, str(user.sub), participant.sid, unit.now)
-                send(unit, "http_form", client.backchannel_logout_uri, {"logout_token": token}, f"oidc:{client.client_id}")
+                send(
+                    unit,
+                    "http_form",
+                    client.backchannel_logout_uri,
+                    {"logout_token": token},
+                    f"oidc:{client.client_id}",
+                )
 
     notifiers.register("oauth", notify)

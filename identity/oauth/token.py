@@ -52,7 +52,10 @@ class TokenEndpoint:
         grant_type = form.get("grant_type", "")
         if grant_type not in {"authorization_code", "refresh_token", "client_credentials"}:
             missing = not grant_type
-            raise GrantError("This grant type is not supported.", code="invalid_request" if missing else "unsupported_grant_type")
+            raise GrantError(
+                "This grant type is not supported.",
+                code="invalid_request" if missing else "unsupported_grant_type",
+            )
         if grant_type not in client.grant_types:
             raise GrantError("This client may not use this grant type.", code="unauthorized_client")
         if grant_type == "client_credentials":
@@ -64,7 +67,9 @@ class TokenEndpoint:
     ) -> dict[str, Any]:
         scopes = _narrowed(tuple(one for one in client.scopes if one != "openid"), form.get("scope"))
         audience = audience_of(apps, client, self._tokens.issuer, scopes, form.get("resource"))
-        token, jti = self._tokens.access_token(audience, client.client_id, client.client_id, scopes, call.now, {})
+        token, jti = self._tokens.access_token(
+            audience, client.client_id, client.client_id, scopes, call.now, {}
+        )
         call.records.append(
             Record(
                 kind=Kind.TOKEN_ISSUED,
@@ -84,7 +89,12 @@ class TokenEndpoint:
             raise GrantError("code is missing.", code="invalid_request")
         with self._database.read() as connection:
             row = store.find_code(connection, code)
-        if row is None or row.client_id != client.id or row.ended_at is not None or call.now >= row.expires_at:
+        if (
+            row is None
+            or row.client_id != client.id
+            or row.ended_at is not None
+            or call.now >= row.expires_at
+        ):
             raise GrantError("The code is not valid.", code="invalid_grant")
         if form.get("redirect_uri") != row.redirect_uri:
             raise GrantError("redirect_uri is not that of the request.", code="invalid_grant")
@@ -115,7 +125,9 @@ class TokenEndpoint:
         if follower is None:
             rows = [
                 self._once(call, "oauth_refresh", token, client, row),
-                self._refresh_row(call, successor, row.grant_id, row.generation + 1, row.expires_at, client, row),
+                self._refresh_row(
+                    call, successor, row.grant_id, row.generation + 1, row.expires_at, client, row
+                ),
             ]
         elif call.now - follower.created_at > timedelta(seconds=REFRESH_GRACE_S):
             self._replayed(call, client, row)
@@ -158,7 +170,9 @@ class TokenEndpoint:
             answer["id_token"] = self._id_token(call, client, row, user.sub, token, released, nonce)
         call.records.append(
             Record(
-                kind=Kind.TOKEN_ISSUED if form["grant_type"] == "authorization_code" else Kind.TOKEN_REFRESHED,
+                kind=Kind.TOKEN_ISSUED
+                if form["grant_type"] == "authorization_code"
+                else Kind.TOKEN_REFRESHED,
                 result="success",
                 user=row.user_id,
                 person=user.person_id,
@@ -184,7 +198,14 @@ class TokenEndpoint:
         return answer
 
     def _id_token(
-        self, call: HotCall, client: Client, row: Any, sub: str, token: str, released: Mapping[str, Any], nonce: str | None
+        self,
+        call: HotCall,
+        client: Client,
+        row: Any,
+        sub: str,
+        token: str,
+        released: Mapping[str, Any],
+        nonce: str | None,
     ) -> str:
         extra = {
             **aliased_for(client.app, released),
@@ -200,7 +221,9 @@ class TokenEndpoint:
     def _decide_again(self, call: HotCall, client: Client, row: Any) -> Decided:
         """The person may have been disabled, signed out or lost the application since the authorization."""
         with self._database.read() as connection:
-            alive = row.session_id is None or session_alive(connection, row.session_id, self._settings, call.now)
+            alive = row.session_id is None or session_alive(
+                connection, row.session_id, self._settings, call.now
+            )
         app = client.app
         wanted = AccessRequest(app.code, row.user_id, "application", app.code, "sso", acr=row.detail["acr"])
         decided = self._access.decide(call, wanted)
@@ -229,7 +252,14 @@ class TokenEndpoint:
         return SingleUse(Once, values, _refusal(client, row.user_id, row.grant_id))
 
     def _refresh_row(
-        self, call: HotCall, token: str, grant_id: UUID, generation: int, expires_at: Any, client: Client, row: Any
+        self,
+        call: HotCall,
+        token: str,
+        grant_id: UUID,
+        generation: int,
+        expires_at: Any,
+        client: Client,
+        row: Any,
     ) -> SingleUse:
         values = {
             "token_hash": digest(token),
@@ -277,6 +307,8 @@ def _check_verifier(challenge: str | None, verifier: str | None) -> None:
         return
     if verifier is not None and not VERIFIER.fullmatch(verifier):
         raise GrantError("code_verifier is not valid.", code="invalid_request")
-    hashed = base64.urlsafe_b64encode(hashlib.sha256((verifier or "").encode()).digest()).rstrip(b"=").decode()
+    hashed = (
+        base64.urlsafe_b64encode(hashlib.sha256((verifier or "").encode()).digest()).rstrip(b"=").decode()
+    )
     if challenge is None or verifier is None or not equal(hashed, challenge):
         raise GrantError("code_verifier does not fit.", code="invalid_grant")

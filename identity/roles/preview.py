@@ -26,7 +26,10 @@ def world_with(world: MappingWorld, mappings: Iterable[MappingRule]) -> MappingW
         by_source.setdefault((rule.source_kind, rule.source), []).append(rule)
     assignments: Mapping[tuple[str, str], tuple[AssignmentFact, ...]] = world.assignments
     return MappingWorld(
-        {key: tuple(rows) for key, rows in by_source.items()}, assignments, world.group_parents, world.held_gains
+        {key: tuple(rows) for key, rows in by_source.items()},
+        assignments,
+        world.group_parents,
+        world.held_gains,
     )
 
 

@@ -60,7 +60,9 @@ def from_redirect(raw_query: str, apps: Apps, destination: str, now: datetime) -
     return _read(root, check, "Signature" in fields, fields.get("RelayState"), apps, destination, now)
 
 
-def from_post(message: str, relay_state: str | None, apps: Apps, destination: str, now: datetime) -> AuthnRequest:
+def from_post(
+    message: str, relay_state: str | None, apps: Apps, destination: str, now: datetime
+) -> AuthnRequest:
     """HTTP-POST (Bindings §3.5); the signature is in the message."""
     root = parse(_base64(message))
     signed = root.find("ds:Signature", NS) is not None

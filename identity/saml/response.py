@@ -69,7 +69,13 @@ def build(statement: Statement, key: CertificateKey, now: datetime) -> bytes:
 
 
 def build_error(
-    issuer: str, acs_url: str, in_response_to: str | None, status: str, second: str | None, key: CertificateKey, now: datetime
+    issuer: str,
+    acs_url: str,
+    in_response_to: str | None,
+    status: str,
+    second: str | None,
+    key: CertificateKey,
+    now: datetime,
 ) -> bytes:
     """A signed Response without an assertion (Core §3.2.2.2)."""
     response = _response(issuer, acs_url, in_response_to, now)
@@ -98,7 +104,9 @@ def _assertion(statement: Statement, now: datetime) -> etree._Element:
     assertion = _A.Assertion(
         _A.Issuer(statement.issuer),
         _A.Subject(
-            _A.NameID(_text(statement.name_id), Format=statement.name_id_format, SPNameQualifier=statement.audience),
+            _A.NameID(
+                _text(statement.name_id), Format=statement.name_id_format, SPNameQualifier=statement.audience
+            ),
             _A.SubjectConfirmation(_A.SubjectConfirmationData(**confirmation), Method=names.BEARER),
         ),
         _A.Conditions(

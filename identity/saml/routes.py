@@ -41,7 +41,9 @@ _STATUS = {
 @public("metadata")
 def metadata() -> Response:
     """Our metadata."""
-    body = documents.build(use(Settings).public_url, use(Keyring).certificate_keys("saml-sign"), request_now())
+    body = documents.build(
+        use(Settings).public_url, use(Keyring).certificate_keys("saml-sign"), request_now()
+    )
     return make_response(body, 200, {"Content-Type": "application/samlmetadata+xml"})
 
 
@@ -59,7 +61,12 @@ def sso() -> Response:
     except Invalid as error:
         with open_unit(write=False) as unit:
             unit.record(
-                Record(kind=Kind.SAML_REQUEST_REFUSED, result="refused", reason=error.code, data={"detail": error.detail})
+                Record(
+                    kind=Kind.SAML_REQUEST_REFUSED,
+                    result="refused",
+                    reason=error.code,
+                    data={"detail": error.detail},
+                )
             )
         raise
     answer = enter(_login_request(wanted), cross_site_post=request.method == "POST")
@@ -177,7 +184,9 @@ def _refuse(reason: str, reply: Any) -> Response:
             Record(kind=Kind.SAML_REQUEST_REFUSED, result="refused", reason=reason, application=sp.app.code)
         )
     issuer = f"{use(Settings).public_url}/saml/metadata"
-    body = response.build_error(issuer, reply["acs"], reply["request_id"], status, second, _key(), request_now())
+    body = response.build_error(
+        issuer, reply["acs"], reply["request_id"], status, second, _key(), request_now()
+    )
     return _post(reply, body)
 
 

@@ -50,7 +50,9 @@ def sign(element: etree._Element, key: CertificateKey) -> None:
     if issuer is None:
         raise ValueError("an element without Issuer is not signed")
     issuer.addnext(signature)
-    reference = xmlsec.template.add_reference(signature, xmlsec.constants.TransformSha256, uri=f"#{element.get('ID')}")
+    reference = xmlsec.template.add_reference(
+        signature, xmlsec.constants.TransformSha256, uri=f"#{element.get('ID')}"
+    )
     xmlsec.template.add_transform(reference, xmlsec.constants.TransformEnveloped)
     xmlsec.template.add_transform(reference, xmlsec.constants.TransformExclC14N)
     xmlsec.template.add_x509_data(xmlsec.template.ensure_key_info(signature))
@@ -92,7 +94,9 @@ def verify_element(root: etree._Element, certificates: tuple[str, ...]) -> etree
     _check_shape(root, signature)
     for certificate in certificates:
         context = xmlsec.SignatureContext()
-        context.key = xmlsec.Key.from_memory(_certificate(certificate).encode(), xmlsec.KeyFormat.CERT_PEM, None)
+        context.key = xmlsec.Key.from_memory(
+            _certificate(certificate).encode(), xmlsec.KeyFormat.CERT_PEM, None
+        )
         context.register_id(root, "ID")
         try:
             context.verify(signature)
@@ -139,5 +143,3 @@ def _certificate(text: str) -> str:
 
 def _bad(detail: str) -> Invalid:
     return Invalid("The signature of the request is not valid.", detail, code="invalid_signature")
-
-

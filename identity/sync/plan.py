@@ -11,7 +11,14 @@ from identity.directory.reader import AttributeMap, DirectoryEntry
 from identity.people.inputs import fold_login
 
 ChangeKind = Literal[
-    "department_put", "user_add", "user_update", "user_disable", "user_enable", "group_put", "group_members", "conflict"
+    "department_put",
+    "user_add",
+    "user_update",
+    "user_disable",
+    "user_enable",
+    "group_put",
+    "group_members",
+    "conflict",
 ]
 
 
@@ -93,7 +100,12 @@ def make(entries: Sequence[DirectoryEntry], known: KnownDirectory, names: Attrib
     changes = [
         *conflicts,
         *_departments(departments, known, names),
-        *(change for entry in users if entry.immutable_id not in blocked for change in _user(entry, known, names, codes)),
+        *(
+            change
+            for entry in users
+            if entry.immutable_id not in blocked
+            for change in _user(entry, known, names, codes)
+        ),
         *_missing(users, known),
         *(change for entry in groups for change in _group(entry, known, names, by_dn, blocked)),
         *_gone_groups(groups, known),
@@ -115,14 +127,20 @@ def _conflicts(users: Iterable[DirectoryEntry], known: KnownDirectory, names: At
         elif logins.setdefault(fold_login(login), entry.immutable_id) != entry.immutable_id:
             reason = f"the login {login} stands twice"
         number = entry.first(names.employee_number)
-        if number and numbers.setdefault((entry.first(names.company), number), entry.immutable_id) != entry.immutable_id:
+        if (
+            number
+            and numbers.setdefault((entry.first(names.company), number), entry.immutable_id)
+            != entry.immutable_id
+        ):
             reason = f"the employee number {number} stands twice in one company"
         if reason:
             found.append(Change("conflict", entry.immutable_id, login or entry.dn, reason))
     return found
 
 
-def _departments(entries: Iterable[DirectoryEntry], known: KnownDirectory, names: AttributeMap) -> list[Change]:
+def _departments(
+    entries: Iterable[DirectoryEntry], known: KnownDirectory, names: AttributeMap
+) -> list[Change]:
     changes = []
     for entry in entries:
         code = entry.first(names.department_code)
@@ -131,7 +149,9 @@ def _departments(entries: Iterable[DirectoryEntry], known: KnownDirectory, names
         name = entry.first(names.department_name) or code
         values = {"code": code, "name": name, "company": entry.first(names.department_company)}
         if known.departments.get(code) != values:
-            changes.append(Change("department_put", entry.immutable_id, name, "new or changed in the directory", values))
+            changes.append(
+                Change("department_put", entry.immutable_id, name, "new or changed in the directory", values)
+            )
     return changes
 
 
@@ -194,7 +214,9 @@ def _group(
     changes = []
     if have is None or have.name != name:
         values = {"name": name, "display_name": entry.first("description") or name, "dn": entry.dn}
-        changes.append(Change("group_put", entry.immutable_id, name, "new or renamed in the directory", values))
+        changes.append(
+            Change("group_put", entry.immutable_id, name, "new or renamed in the directory", values)
+        )
     members = [by_dn[dn] for dn in entry.members if dn in by_dn and by_dn[dn].immutable_id not in blocked]
     users = frozenset(one.immutable_id for one in members if one.kind == "user")
     children = frozenset(one.immutable_id for one in members if one.kind == "group" and one is not entry)
@@ -206,7 +228,9 @@ def _group(
         "remove_groups": sorted(before.children - children),
     }
     if any(values.values()):
-        changes.append(Change("group_members", entry.immutable_id, name, "members changed in the directory", values))
+        changes.append(
+            Change("group_members", entry.immutable_id, name, "members changed in the directory", values)
+        )
     return changes
 
 

@@ -40,7 +40,13 @@ class Outcome:
 
 
 def run_source(
-    units: Units, code: str, actor: Actor, *, dry_run: bool = False, approved: bool = False, reason: str | None = None
+    units: Units,
+    code: str,
+    actor: Actor,
+    *,
+    dry_run: bool = False,
+    approved: bool = False,
+    reason: str | None = None,
 ) -> Outcome:
     """Run one source now. `approved` lets a plan pass that the guard held.
 
@@ -59,7 +65,11 @@ def run_source(
 def run_due(units: Units, now: datetime) -> None:
     """Run every enabled source whose interval has passed; the worker calls this."""
     with units.open(Actor.system("worker:sync"), write=False, now=now) as unit:
-        due = [source.code for source in unit.db.execute(select(DirectorySource)).scalars() if _is_due(unit, source)]
+        due = [
+            source.code
+            for source in unit.db.execute(select(DirectorySource)).scalars()
+            if _is_due(unit, source)
+        ]
     for code in due:
         try:
             run_source(units, code, Actor.system(f"sync:{code}"))
@@ -83,7 +93,9 @@ def _begin(
     units: Units, code: str, actor: Actor, dry_run: bool, reason: str | None
 ) -> tuple[DirectorySource, UUID, Held]:
     with units.open(actor, reason=reason) as unit:
-        source = unit.db.execute(select(DirectorySource).where(DirectorySource.code == code)).scalar_one_or_none()
+        source = unit.db.execute(
+            select(DirectorySource).where(DirectorySource.code == code)
+        ).scalar_one_or_none()
         if source is None:
             raise NotFound(f"There is no directory {code!r}.")
         unit.require("run", "sync", code)
