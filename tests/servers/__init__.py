@@ -1,0 +1,1 @@
+"""Real servers for tests, each private, on a free port, in its own folder."""
