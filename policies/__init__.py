@@ -9,6 +9,7 @@ from policies.conditions import Condition, compile_condition
 from policies.engine import Engine, PreparedSubject
 from policies.separation import Conflict, static_conflicts
 from policies.types import (
+    ANYWHERE,
     Act,
     Action,
     Activation,
@@ -27,6 +28,7 @@ from policies.types import (
 from policies.validate import validate
 
 __all__ = [
+    "ANYWHERE",
     "Act",
     "Action",
     "Activation",

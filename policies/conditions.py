@@ -45,11 +45,9 @@ class Condition:
         try:
             plain = {name: _plain(value, currencies) for name, value in values.items()}
             context = cel.Context(plain)
-            context.add_function(
-                "money", lambda value, currency: _money(value, currency, currencies)
-            )
+            context.add_function("money", lambda value, currency: _money(value, currency, currencies))
             result = self._program.execute(context)
-        except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        except Exception as error:  # noqa: BLE001  whatever goes wrong inside, it is an error of the condition
             raise ConditionError(str(error)) from None
         if result is not True and result is not False:
             raise ConditionError("the condition is not a boolean")

@@ -102,9 +102,7 @@ class _Bucket:
 class Engine:
     """Decides by one rule set. `org` is each unit's code with the codes of itself and all units above it."""
 
-    def __init__(
-        self, rules: RuleSet, org: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
+    def __init__(self, rules: RuleSet, org: Mapping[str, Sequence[str]] | None = None) -> None:
         self.version = rules.version
         self.rules = rules
         self._org = {code: frozenset(above) for code, above in (org or {}).items()}
@@ -122,9 +120,7 @@ class Engine:
                 _finish(group)
         for duty in rules.object_duties:
             for action in duty.actions:
-                self._object_duties.setdefault(
-                    (duty.application, duty.resource_type, action), []
-                ).append(duty)
+                self._object_duties.setdefault((duty.application, duty.resource_type, action), []).append(duty)
         self._dynamic_mask = 0
         for dynamic in rules.dynamic_duties:
             for role in dynamic.roles:
@@ -132,7 +128,7 @@ class Engine:
 
     def subject(
         self,
-        id: str,
+        subject_id: str,
         person: str,
         state: str = "active",
         grants: Iterable[Grant] = (),
@@ -140,24 +136,14 @@ class Engine:
         valid_until: datetime | None = None,
     ) -> PreparedSubject:
         """Make a subject ready: role bits through the hierarchy, once."""
-        held = tuple(
-            _Held(grant, self._bit(grant.role), self._mask(grant.role))
-            for grant in grants
-        )
+        held = tuple(_Held(grant, self._bit(grant.role), self._mask(grant.role)) for grant in grants)
         mask = free = 0
         for one in held:
             mask |= one.mask
             grant = one.grant
-            if (
-                grant.limit is None
-                and grant.valid_from is None
-                and grant.valid_until is None
-                and not any(grant.scope)
-            ):
+            if grant.limit is None and grant.valid_from is None and grant.valid_until is None and not any(grant.scope):
                 free |= one.mask
-        return PreparedSubject(
-            id, person, state, valid_until, properties or {}, held, mask, free
-        )
+        return PreparedSubject(subject_id, person, state, valid_until, properties or {}, held, mask, free)
 
     def evaluate(self, request: Request) -> Decision:
         """Decide. Deny overrides permit, nothing is permitted by default, an error never permits."""
@@ -178,18 +164,12 @@ class Engine:
             if carried and not self._object_duties and not self._dynamic_mask:
                 return group.by_bit[carried & -carried]
         elif group is None and bucket.trie is None:
-            return (
-                self._nothing
-                if is_canonical(resource_id)
-                else Decision.denied("resource_invalid", self.version)
-            )
+            return self._nothing if is_canonical(resource_id) else Decision.denied("resource_invalid", self.version)
         rules = list(group.rules) if group is not None else []
         if bucket.trie is not None:
             if not is_canonical(resource_id):
                 return Decision.denied("resource_invalid", self.version)
-            rules.extend(
-                bucket.patterns[number] for number in bucket.trie.find(resource_id)
-            )
+            rules.extend(bucket.patterns[number] for number in bucket.trie.find(resource_id))
         decision = self._weigh(request, rules)
         return self._separate(request, key, decision) if decision.permit else decision
 
@@ -197,27 +177,19 @@ class Engine:
         """The roles that the subject holds at `now`, inherited ones too."""
         found: set[str] = set()
         for one in subject.held:
-            if (
-                _valid(one.grant.valid_from, one.grant.valid_until, now)
-                and one.grant.role not in found
-            ):
+            if _valid(one.grant.valid_from, one.grant.valid_until, now) and one.grant.role not in found:
                 found |= closure(one.grant.role, self._below)
         return found
 
-    def permissions_of(
-        self, subject: PreparedSubject, application: str
-    ) -> list[Permission]:
+    def permissions_of(self, subject: PreparedSubject, application: str) -> list[Permission]:
         """The permissions of an application that the subject's roles carry, whatever their scope and validity."""
         return [
             permission
             for permission in self.rules.permissions
-            if permission.application == application
-            and self._bit(permission.role) & subject.mask
+            if permission.application == application and self._bit(permission.role) & subject.mask
         ]
 
-    def names_object_duty(
-        self, application: str, resource_type: str, action: str
-    ) -> bool:
+    def names_object_duty(self, application: str, resource_type: str, action: str) -> bool:
         """Whether an object rule names this action."""
         return (application, resource_type, action) in self._object_duties
 
@@ -225,21 +197,14 @@ class Engine:
         """Whether the subject holds a role of a dynamic set."""
         return bool(subject.mask & self._dynamic_mask)
 
-    def activated(
-        self, subject: PreparedSubject, rules: Iterable[str], now: datetime
-    ) -> list[tuple[str, str]]:
+    def activated(self, subject: PreparedSubject, rules: Iterable[str]) -> list[tuple[str, str]]:
         """(rule, role) pairs of dynamic sets that performing by these permissions activates."""
-        roles = {
-            permission.role
-            for permission in self.rules.permissions
-            if permission.id in set(rules)
-        }
+        roles = {permission.role for permission in self.rules.permissions if permission.id in set(rules)}
         return [
             (duty.id, role)
             for duty in self._dynamic_duties
             for role in duty.roles
-            if self._bit(role) & subject.mask
-            and any(one in closure(role, self._below) for one in roles)
+            if self._bit(role) & subject.mask and any(one in closure(role, self._below) for one in roles)
         ]
 
     def _add(self, permission: Permission) -> None:
@@ -289,19 +254,11 @@ class Engine:
         for rule in rules:
             if rule.permission.effect != "permit" or not rule.bit & subject.mask:
                 continue
-            if rule.timed and not _valid(
-                rule.permission.valid_from, rule.permission.valid_until, now
-            ):
+            if rule.timed and not _valid(rule.permission.valid_from, rule.permission.valid_until, now):
                 code = "expired"
             else:
-                code = (
-                    ""
-                    if rule.bit & subject.free_mask
-                    else self._best_tuple(request, rule)
-                )
-                if not code and (
-                    rule.condition is None or self._condition(request, rule.condition)
-                ):
+                code = "" if rule.bit & subject.free_mask else self._best_tuple(request, rule)
+                if not code and (rule.condition is None or self._condition(request, rule.condition)):
                     return rule.permit
                 code = code or "condition"
             if _RANK[code] > _RANK[best]:
@@ -347,18 +304,14 @@ class Engine:
             stated = properties.get("org_unit")
             if stated is None:
                 missing = True
-            elif not isinstance(stated, str) or org_unit not in self._org.get(
-                stated, (stated,)
-            ):
+            elif not isinstance(stated, str) or org_unit not in self._org.get(stated, (stated,)):
                 return "scope"
         return "scope_missing" if missing else ""
 
     def _denies(self, request: Request, rule: _Rule) -> bool:
         """A deny holds when its role's tuple is valid here; what is not stated or cannot be evaluated denies."""
         permission = rule.permission
-        if rule.timed and not _valid(
-            permission.valid_from, permission.valid_until, request.now
-        ):
+        if rule.timed and not _valid(permission.valid_from, permission.valid_until, request.now):
             return False
         for one in request.subject.held:
             carries = one.mask if permission.inherited else one.bit
@@ -367,14 +320,10 @@ class Engine:
                 and _valid(one.grant.valid_from, one.grant.valid_until, request.now)
                 and self._check_scope(one.grant, request.resource.properties) != "scope"
             ):
-                return rule.condition is None or self._condition(
-                    request, rule.condition, on_error=True
-                )
+                return rule.condition is None or self._condition(request, rule.condition, on_error=True)
         return False
 
-    def _condition(
-        self, request: Request, condition: Condition, *, on_error: bool = False
-    ) -> bool:
+    def _condition(self, request: Request, condition: Condition, *, on_error: bool = False) -> bool:
         subject, resource = request.subject, request.resource
         values = {
             "subject": {"id": subject.id, "properties": subject.properties},
@@ -394,16 +343,14 @@ class Engine:
         except ConditionError:
             return on_error
 
-    def _separate(
-        self, request: Request, key: tuple[str, str, str], decision: Decision
-    ) -> Decision:
+    def _separate(self, request: Request, key: tuple[str, str, str], decision: Decision) -> Decision:
         duties = self._object_duties.get(key)
         if duties:
             blocked = object_block(duties, request)
             if blocked:
                 return Decision.denied(blocked[0], self.version, (blocked[1],))
         if request.subject.mask & self._dynamic_mask:
-            wanted = self.activated(request.subject, decision.rules, request.now)
+            wanted = self.activated(request.subject, decision.rules)
             rule = dynamic_block(self._dynamic_duties, wanted, request.activations)
             if rule:
                 return Decision.denied("sod_dynamic", self.version, (rule,))
@@ -412,11 +359,7 @@ class Engine:
 
 def _finish(group: _Group) -> None:
     for rule in group.rules:
-        group.plain &= (
-            rule.permission.effect == "permit"
-            and rule.condition is None
-            and not rule.timed
-        )
+        group.plain &= rule.permission.effect == "permit" and rule.condition is None and not rule.timed
         group.mask |= rule.bit
         group.by_bit.setdefault(rule.bit, rule.permit)
 

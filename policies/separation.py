@@ -33,10 +33,7 @@ def static_conflicts(rules: RuleSet, grants: Sequence[Grant]) -> list[Conflict]:
     carried = [(grant, closure(grant.role, below)) for grant in grants]
     found = []
     for duty in rules.static_duties:
-        holders = {
-            role: [grant for grant, roles in carried if role in roles]
-            for role in duty.roles
-        }
+        holders = {role: [grant for grant, roles in carried if role in roles] for role in duty.roles}
         held = [role for role in duty.roles if holders[role]]
         for roles in combinations(held, duty.n):
             together = _overlapping([holders[role] for role in roles], duty.scope)
@@ -49,9 +46,7 @@ def static_conflicts(rules: RuleSet, grants: Sequence[Grant]) -> list[Conflict]:
 def _overlapping(choices: Sequence[Sequence[Grant]], scope: str) -> tuple[Grant, ...]:
     """One grant of each list such that all overlap pairwise, or nothing."""
 
-    def extend(
-        chosen: tuple[Grant, ...], rest: Sequence[Sequence[Grant]]
-    ) -> tuple[Grant, ...]:
+    def extend(chosen: tuple[Grant, ...], rest: Sequence[Sequence[Grant]]) -> tuple[Grant, ...]:
         if not rest:
             return chosen
         for grant in rest[0]:
@@ -76,14 +71,10 @@ def _scopes_meet(one: Scope, other: Scope, scope: str) -> bool:
     """Whether both can hold in the same company (or unit); an unrestricted scope meets every other."""
     if one.company and other.company and one.company != other.company:
         return False
-    return scope == "company" or not (
-        one.org_unit and other.org_unit and one.org_unit != other.org_unit
-    )
+    return scope == "company" or not (one.org_unit and other.org_unit and one.org_unit != other.org_unit)
 
 
-def object_block(
-    duties: Iterable[ObjectDuty], request: Request
-) -> tuple[str, str] | None:
+def object_block(duties: Iterable[ObjectDuty], request: Request) -> tuple[str, str] | None:
     """(reason, rule) when the person acted in another duty of this object, or nothing is known of an earlier one.
 
     `request.acts` are the acts that we know and those that the application states.

@@ -25,16 +25,17 @@ class Amount(NamedTuple):
 
     @classmethod
     def parse(cls, data: Any) -> Amount:
-        """From {"value": "123.45", "currency": "CNY"}; raises ValueError for floats, more than four decimals, overflow."""
+        """From {"value": "123.45", "currency": "CNY"}.
+
+        Raises ValueError for floats, more than four decimals and overflow.
+        """
         if not isinstance(data, Mapping):
             raise ValueError("an amount is an object with value and currency")
         value, currency = data.get("value"), data.get("currency")
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-            raise ValueError(
-                "an amount's value is a decimal string with at most four decimals"
-            )
+            raise ValueError("an amount's value is a decimal string with at most four decimals")
         if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
             raise ValueError("an amount's currency is three capital letters")
         whole, _, part = value.lstrip("-").partition(".")
@@ -57,12 +58,15 @@ class Scope(NamedTuple):
     business_type: str | None = None
 
 
+ANYWHERE = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """One assignment tuple: this role, in this scope, up to this limit, for this time. `cause` says whence."""
 
     role: str
-    scope: Scope = Scope()
+    scope: Scope = ANYWHERE
     limit: Amount | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
@@ -184,7 +188,5 @@ class Decision:
     policy_version: int = 0
 
     @classmethod
-    def denied(
-        cls, reason: str, policy_version: int, rules: tuple[str, ...] = ()
-    ) -> Decision:
+    def denied(cls, reason: str, policy_version: int, rules: tuple[str, ...] = ()) -> Decision:
         return cls(False, reason, rules, (), policy_version)

@@ -14,23 +14,11 @@ from policies.types import Permission, RuleSet
 def validate(rules: RuleSet, known_roles: Collection[str]) -> list[str]:
     """Every problem as a sentence; empty when the rule set may be stored."""
     found: list[str] = []
-    found += [
-        one
-        for permission in rules.permissions
-        for one in _permission(permission, known_roles)
-    ]
+    found += [one for permission in rules.permissions for one in _permission(permission, known_roles)]
     ids = [permission.id for permission in rules.permissions]
-    found += [
-        f"permission {one} stands twice"
-        for one, times in Counter(ids).items()
-        if times > 1
-    ]
+    found += [f"permission {one} stands twice" for one, times in Counter(ids).items() if times > 1]
     for edge in rules.inheritance:
-        found += [
-            f"unknown role {role} in the hierarchy"
-            for role in edge
-            if role not in known_roles
-        ]
+        found += [f"unknown role {role} in the hierarchy" for role in edge if role not in known_roles]
     circle = cycle(rules.inheritance)
     if circle:
         found.append("roles inherit in a circle: " + " → ".join(circle))
@@ -47,14 +35,8 @@ def validate(rules: RuleSet, known_roles: Collection[str]) -> list[str]:
     return found
 
 
-def _role_set(
-    rule_id: str, roles: tuple[str, ...], n: int, known_roles: Collection[str]
-) -> list[str]:
-    found = [
-        f"unknown role {role} in duty rule {rule_id}"
-        for role in roles
-        if role not in known_roles
-    ]
+def _role_set(rule_id: str, roles: tuple[str, ...], n: int, known_roles: Collection[str]) -> list[str]:
+    found = [f"unknown role {role} in duty rule {rule_id}" for role in roles if role not in known_roles]
     if not 2 <= n <= len(set(roles)):
         found.append(f"duty rule {rule_id} needs 2 ≤ n ≤ the number of its roles")
     return found

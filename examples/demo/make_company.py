@@ -272,9 +272,7 @@ def build() -> str:
     for name in ("departments", "people", "groups"):
         lines += entry(f"ou={name},{BASE}", name, root, ("ou", name))
     for unit in UNITS:
-        lines += entry(
-            unit.dn, unit.name, root, ("ou", unit.code), ("description", unit.name), ("l", unit.company)
-        )
+        lines += entry(unit.dn, unit.name, root, ("ou", unit.code), ("description", unit.name), ("l", unit.company))
     for one in company.people:
         lines += person_entry(one, password)
     for name, (description, members) in groups(company.people).items():

@@ -1,7 +1,7 @@
 """The expense application: submit, approve, review and pay claims.
 
 It signs people in with OpenID Connect (code flow, PKCE, nonce) through Authlib, and it contains not one role check: the
-decision point is asked with the claim's amount, company and department, `ask` to draw a button and `perform` to press it.
+decision point is asked with the claim's amount, company and department: `ask` to draw a button, `perform` to press it.
 After the finance review it posts the voucher to the ERP's API in the reviewer's name, with his access token.
 """
 
@@ -140,7 +140,12 @@ def create_app(config: Config, erp_url: str) -> Flask:
         if not read.permit:
             return refused(t(read.zh, read.en))
         return render_template(
-            "claim.html", user=user, claim=claim, states=STATES, step=step, answer=next_step[0] if step else None
+            "claim.html",
+            user=user,
+            claim=claim,
+            states=STATES,
+            step=step,
+            answer=next_step[0] if step else None,
         )
 
     @app.post("/claims/<claim_id>/<action>")
@@ -162,7 +167,12 @@ def create_app(config: Config, erp_url: str) -> Flask:
 
     def post_voucher(claim: Document) -> str:
         """Book the claim in the ERP in the reviewer's name; what came of it, for the page."""
-        body = {"claim": claim["id"], "company": claim["company"], "amount": claim["amount"], "text": claim["text"]}
+        body = {
+            "claim": claim["id"],
+            "company": claim["company"],
+            "amount": claim["amount"],
+            "text": claim["text"],
+        }
         try:
             response = tessera.post(f"{erp_url}/api/vouchers", token=session.get("token"), json=body, timeout=5)
             answer = response.json()
@@ -183,7 +193,9 @@ def create_app(config: Config, erp_url: str) -> Flask:
 def keep_token(token: dict[str, Any], refresh_token: str | None = None, access_token: str | None = None) -> None:
     """Keep the tokens in the session, on this server; also called when Authlib has refreshed them."""
     old = session.get("token", {})
-    kept = {name: token[name] for name in ("access_token", "refresh_token", "expires_at", "token_type") if name in token}
+    kept = {
+        name: token[name] for name in ("access_token", "refresh_token", "expires_at", "token_type") if name in token
+    }
     session["token"] = {**old, **kept}
 
 
@@ -223,9 +235,7 @@ def new_claim(user: dict[str, Any]) -> Document:
 
 def refused(text: str) -> tuple[str, int]:
     """The page for whoever may not do this."""
-    page = render_template(
-        "message.html", user=session.get("user"), heading=t("无法访问", "Not possible"), text=text
-    )
+    page = render_template("message.html", user=session.get("user"), heading=t("无法访问", "Not possible"), text=text)
     return page, 403
 
 

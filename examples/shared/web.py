@@ -72,9 +72,7 @@ class Sessions(SessionInterface):
             if session:
                 self._kept[session.key] = (began, now, dict(session))
         if session:
-            response.set_cookie(
-                self._cookie, session.key, httponly=True, samesite="Lax", secure=self._secure, path="/"
-            )
+            response.set_cookie(self._cookie, session.key, httponly=True, samesite="Lax", secure=self._secure, path="/")
         else:
             response.delete_cookie(self._cookie, path="/")
 

@@ -193,7 +193,8 @@ class Access:
         if connection.dialect.name != "postgresql":
             return  # BEGIN IMMEDIATE has the only write lock there is
         keys = {f"object:{r.application}:{r.resource_type}:{r.resource_id}" for r in requests}
-        keys |= {f"person:{snapshot.users[r.user].person_id}" for r in requests if r.user in snapshot.users}
+        users = [snapshot.users[r.user] for r in requests if r.user is not None and r.user in snapshot.users]
+        keys |= {f"person:{user.person_id}" for user in users}
         for key in sorted(keys):
             connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
@@ -252,7 +253,7 @@ class Access:
                 )
                 .on_conflict_do_nothing()
             )
-        for rule, role in snapshot.engine.activated(user.subject, decided.rules, now):
+        for rule, role in snapshot.engine.activated(user.subject, decided.rules):
             connection.execute(
                 maker(DutyActivation)
                 .values(

@@ -160,7 +160,7 @@ def assemble(
 def _prepare(engine: Engine, world: MappingWorld, identity: Identity) -> SnapshotUser:
     derivations = derive(identity.facts, world)
     subject = engine.subject(
-        id=identity.sub,
+        subject_id=identity.sub,
         person=str(identity.person_id),
         state=identity.state,
         grants=tuple(one.grant for one in derivations),

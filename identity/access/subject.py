@@ -58,9 +58,7 @@ def load_rules(connection: Connection) -> tuple[int, RuleSetInput]:
 
 def load_org(connection: Connection) -> dict[str, tuple[str, ...]]:
     """Each unit's code with the codes of itself and all units above it, nearest first."""
-    codes: dict[UUID, str] = {
-        row.id: row.code for row in connection.execute(select(OrgUnit.id, OrgUnit.code))
-    }
+    codes: dict[UUID, str] = {row.id: row.code for row in connection.execute(select(OrgUnit.id, OrgUnit.code))}
     found: dict[str, list[str]] = {code: [] for code in codes.values()}
     query = select(OrgClosure.descendant_id, OrgClosure.ancestor_id).order_by(OrgClosure.depth)
     for descendant, ancestor in connection.execute(query):
@@ -80,9 +78,7 @@ def load_world(connection: Connection, content: RuleSetInput) -> MappingWorld:
         held_gains=frozenset(
             (row.person_id, row.role_key, row.cause)
             for row in connection.execute(
-                select(HeldGain.person_id, HeldGain.role_key, HeldGain.cause).where(
-                    HeldGain.rev_until.is_(None)
-                )
+                select(HeldGain.person_id, HeldGain.role_key, HeldGain.cause).where(HeldGain.rev_until.is_(None))
             )
         ),
     )
@@ -182,12 +178,8 @@ def load_identities(
 def _employments(
     connection: Connection, org: Mapping[str, Sequence[str]], chosen: Any
 ) -> dict[UUID, list[EmploymentFact]]:
-    units: dict[UUID, str] = {
-        row.id: row.code for row in connection.execute(select(OrgUnit.id, OrgUnit.code))
-    }
-    positions: dict[UUID, str] = {
-        row.id: row.code for row in connection.execute(select(Position.id, Position.code))
-    }
+    units: dict[UUID, str] = {row.id: row.code for row in connection.execute(select(OrgUnit.id, OrgUnit.code))}
+    positions: dict[UUID, str] = {row.id: row.code for row in connection.execute(select(Position.id, Position.code))}
     found: dict[UUID, list[EmploymentFact]] = {}
     query = select(Employment.__table__).where(Employment.rev_until.is_(None), chosen(Employment.user_id))
     for row in connection.execute(query):
@@ -208,9 +200,7 @@ def _employments(
     return found
 
 
-def _policy_attributes(
-    login: str, jobs: Sequence[EmploymentFact], stored: Mapping[str, Any]
-) -> dict[str, Any]:
+def _policy_attributes(login: str, jobs: Sequence[EmploymentFact], stored: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that conditions may read: our own facts win over stored attributes of the same name."""
     job = next((one for one in jobs if one.primary), None)
     own = (

@@ -101,9 +101,7 @@ def _basic(authorization: str) -> tuple[str, str] | None:
     if scheme.lower() != "basic" or len(value) > 4_096:
         return None
     try:
-        name, separator, secret = (
-            base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
-        )
+        name, separator, secret = base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
     except (binascii.Error, UnicodeDecodeError):
         return None
     return (unquote_plus(name), unquote_plus(secret)) if separator else None

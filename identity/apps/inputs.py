@@ -34,16 +34,9 @@ def _is_loopback(host: str) -> bool:
 def check_web_address(url: str) -> str:
     """An https address, or http on loopback: no fragment, user, backslash or control character."""
     parts = urlsplit(url)
-    if (
-        any(ord(c) < 0x21 or c in "\\\x7f" for c in url)
-        or parts.fragment
-        or "#" in url
-        or parts.username is not None
-    ):
+    if any(ord(c) < 0x21 or c in "\\\x7f" for c in url) or parts.fragment or "#" in url or parts.username is not None:
         raise ValueError("must have no fragment, user name, backslash or control character")
-    if not parts.hostname or not (
-        parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
-    ):
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))):
         raise ValueError("must be an https address (http only on loopback)")
     return url
 
@@ -154,5 +147,5 @@ class ApiInput(_Input):
 
     identifier: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     scopes: tuple[Code, ...] = ()
-    token_format: Literal["jwt", "opaque"] = "jwt"
+    token_format: Literal["jwt", "opaque"] = "jwt"  # noqa: S105
     token_ttl_s: int = 300

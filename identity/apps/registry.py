@@ -113,12 +113,7 @@ class Cas:
         base, parts = urlsplit(self.url[:-2]), urlsplit(service)
         plain = not any(c in service for c in "\\#;@%") and "//" not in parts.path and "/.." not in parts.path
         same = (parts.scheme, parts.netloc) == (base.scheme, base.netloc)
-        return (
-            plain
-            and same
-            and (parts.path + "/").startswith(base.path)
-            and not any(ord(c) < 0x21 for c in service)
-        )
+        return plain and same and (parts.path + "/").startswith(base.path) and not any(ord(c) < 0x21 for c in service)
 
 
 @dataclass(frozen=True, slots=True)

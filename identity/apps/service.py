@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets as random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, select
@@ -32,6 +32,8 @@ from identity.core.errors import Conflict, NotFound, Stale
 from identity.core.record import Record
 from identity.core.secrets import digest, new_id, new_secret
 from identity.core.unit import Unit
+
+Face = TypeVar("Face", OidcClient, SamlServiceProvider, CasService, ResourceServer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +148,10 @@ def put_api(unit: Unit, app: Application, wanted: ApiInput, secret: str | None =
     return _put_face(unit, app, ResourceServer, {"identifier": wanted.identifier}, values)
 
 
-def _put_face(
-    unit: Unit,
-    app: Application,
-    model: Any,
-    key: Mapping[str, Any],
-    values: dict[str, Any],
-) -> Any:
+def _put_face(unit: Unit, app: Application, model: type[Face], key: Mapping[str, Any], values: dict[str, Any]) -> Face:
     """One protocol face of an application, by its wire name; raises `Conflict` when another application has it."""
     unit.require("write", "application", app.code)
-    row = unit.db.execute(select(model).filter_by(**key)).scalar_one_or_none()
+    row: Any = unit.db.execute(select(model).filter_by(**key)).scalar_one_or_none()
     if row is None:
         row = model(**key, **values)
         unit.db.add(row)
@@ -169,15 +165,11 @@ def _put_face(
             )
         before = _changes(row, values)
         if not before:
-            return row
+            return cast(Face, row)
     unit.facts.touch("app")
-    shown = {
-        name: value
-        for name, value in {**key, **values}.items()
-        if name not in {"secret_hash", "application_id"}
-    }
+    shown = {name: value for name, value in {**key, **values}.items() if name not in {"secret_hash", "application_id"}}
     if "secret_hash" in values:
-        shown["secret"] = "changed"
+        shown["secret"] = "changed"  # noqa: S105  says that it changed, not what it is
     before.pop("secret_hash", None)
     _record(
         unit,
@@ -186,7 +178,7 @@ def _put_face(
         before=before or None,
         after={"face": model.__tablename__, **shown},
     )
-    return row
+    return cast(Face, row)
 
 
 def set_credential(unit: Unit, app: Application, label: str, secret: str | None = None) -> str:

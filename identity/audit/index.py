@@ -38,9 +38,7 @@ def _chunk(connection: Connection, now: datetime) -> tuple[int, bool]:
     if position is None:
         connection.execute(insert(AuditFindProgress).values(slot=1, position=0, complete_to=None))
         position = 0
-    rows, reached = (_new_postgres if connection.dialect.name == "postgresql" else _new_sqlite)(
-        connection, position
-    )
+    rows, reached = (_new_postgres if connection.dialect.name == "postgresql" else _new_sqlite)(connection, position)
     personal = _personal(connection, [row[1] for row in rows])
     found = [
         entry
@@ -50,9 +48,7 @@ def _chunk(connection: Connection, now: datetime) -> tuple[int, bool]:
     if found:
         maker: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         for start in range(0, len(found), 500):
-            connection.execute(
-                maker(AuditFind.__table__).values(found[start : start + 500]).on_conflict_do_nothing()
-            )
+            connection.execute(maker(AuditFind.__table__).values(found[start : start + 500]).on_conflict_do_nothing())
     more = len(rows) >= CHUNK
     complete = rows[-1][2] if more else now
     connection.execute(update(AuditFindProgress).values(position=reached, complete_to=complete))
@@ -72,9 +68,7 @@ def _new_sqlite(connection: Connection, position: int) -> tuple[list[_Row], int]
 
 def _new_postgres(connection: Connection, position: int) -> tuple[list[_Row], int]:
     """Whole transactions only, so that the next run starts behind the last one read."""
-    horizon = connection.execute(
-        text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-    ).scalar_one()
+    horizon = connection.execute(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")).scalar_one()
     rows = connection.execute(
         text(
             'SELECT xid::text::bigint AS x, "class", id, at, body FROM audit_record '

@@ -81,8 +81,8 @@ def search(
         conditions.append(find.at >= wanted.since)
     if wanted.until:
         conditions.append(find.at < wanted.until)
-    for token in words(wanted.text or "").split():
-        conditions.append(find.words.contains(f" {token}", autoescape=True))
+    tokens = words(wanted.text or "").split()
+    conditions.extend(find.words.contains(f" {token}", autoescape=True) for token in tokens)
     if after is not None:
         at, record_id, item = after
         conditions.append(

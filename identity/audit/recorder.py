@@ -58,9 +58,7 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def write(
-        self, connection: Connection, call: Call, records: Sequence[Record], revision: int | None
-    ) -> None:
+    def write(self, connection: Connection, call: Call, records: Sequence[Record], revision: int | None) -> None:
         """Insert the records in this transaction."""
         if records:
             _insert(connection, encode(call, records, revision))
@@ -79,16 +77,12 @@ class Recorder:
         job = _Job(encode(call, records, None), rows, encode(call, [row.refusal for row in rows], None))
         with self._condition:
             if self._stopping or len(self._queue) >= QUEUE_MAX:
-                raise Unavailable(
-                    "The service cannot record this now.", "audit queue is full", code="audit_full"
-                )
+                raise Unavailable("The service cannot record this now.", "audit queue is full", code="audit_full")
             self._ensure_thread()
             self._queue.append(job)
             self._condition.notify()
         if not job.done.wait(WAIT_S):
-            raise Unavailable(
-                "The service cannot record this now.", "audit commit takes too long", code="audit_slow"
-            )
+            raise Unavailable("The service cannot record this now.", "audit commit takes too long", code="audit_slow")
         if job.error is not None:
             raise Unavailable("The service cannot record this now.", str(job.error), code="audit_failed")
         if job.lost:
@@ -121,10 +115,9 @@ class Recorder:
         try:
             with self._database.write() as connection:
                 for job in batch:
-                    job.lost = any([not _take(connection, row) for row in job.rows])
-                _insert(
-                    connection, [one for job in batch for one in (job.refusals if job.lost else job.stored)]
-                )
+                    taken = [_take(connection, row) for row in job.rows]
+                    job.lost = not all(taken)
+                _insert(connection, [one for job in batch for one in (job.refusals if job.lost else job.stored)])
         except TesseraError as error:
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever and nothing is answered
@@ -141,9 +134,7 @@ def _fail(batch: Iterable[_Job], error: Exception) -> None:
 def _take(connection: Connection, row: SingleUse) -> bool:
     table: Table = row.table.__table__  # type: ignore[assignment]
     maker: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = (
-        maker(table).values(**row.values).on_conflict_do_nothing().returning(*table.primary_key.columns)
-    )
+    statement = maker(table).values(**row.values).on_conflict_do_nothing().returning(*table.primary_key.columns)
     return connection.execute(statement).first() is not None
 
 

@@ -74,9 +74,7 @@ class _Door:
             )
         call.actor = authenticate.as_actor(app)
         if call.media_type != "application/json":
-            return HotResponse.json(
-                415, {"error": "invalid_request", "message": "The body must be application/json."}
-            )
+            return HotResponse.json(415, {"error": "invalid_request", "message": "The body must be application/json."})
         try:
             return handle(call, app)
         except Invalid as error:
@@ -103,9 +101,7 @@ class _Door:
         if not items:
             return self._single(call, app, body, items)
         if not isinstance(items, list) or len(items) > wire.EVALUATIONS_MAX:
-            raise Invalid(
-                f"evaluations must be a list of at most {wire.EVALUATIONS_MAX}.", code="invalid_request"
-            )
+            raise Invalid(f"evaluations must be a list of at most {wire.EVALUATIONS_MAX}.", code="invalid_request")
         stop = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(wire.semantic(body))
         snapshot = self._access.snapshot()
         resolve = self._resolver(app, snapshot)
@@ -131,9 +127,7 @@ class _Door:
         snapshot = self._access.snapshot()
         request = wire.parse(body, app, snapshot, self._resolver(app, snapshot))
         [(decided, record)] = (
-            self._perform(call, [request])
-            if self._access.touches_duty(request)
-            else [self._plain(call, request)]
+            self._perform(call, [request]) if self._access.touches_duty(request) else [self._plain(call, request)]
         )
         return HotResponse.json(200, wire.answer(decided, record))
 

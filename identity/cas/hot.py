@@ -33,9 +33,7 @@ def routes(
     door = _Door(settings, database, registry, access, recorder)
     return [
         HotRoute("/cas/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=False), GUARD),
-        HotRoute(
-            "/cas/p3/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=True), GUARD
-        ),
+        HotRoute("/cas/p3/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=True), GUARD),
     ]
 
 
@@ -79,18 +77,14 @@ class _Door:
             row = connection.execute(
                 select(ServiceTicket.__table__).where(ServiceTicket.ticket_hash == digest(ticket))
             ).first()
-            alive = row is not None and session_alive(connection, row.session_id, self._settings, call.now)
+            alive = row is not None and session_alive(connection, row.session_id, call.now)
         if row is None:
             return self._refuse(call, None, "INVALID_TICKET", "The ticket is not known.")
         app = self._registry.current().application_by_id(row.application_id)
         code, text = "", ""
         if service != row.service:
             code, text = "INVALID_SERVICE", "The ticket is for another service."
-        elif (
-            call.now >= row.expires_at
-            or not alive
-            or not self._access.snapshot().is_active(row.user_id, call.now)
-        ):
+        elif call.now >= row.expires_at or not alive or not self._access.snapshot().is_active(row.user_id, call.now):
             code, text = "INVALID_TICKET", "The ticket has expired."
         elif query.get("renew") == "true" and not row.fresh_credentials:
             code, text = "INVALID_TICKET", "The ticket was not issued from fresh credentials."
@@ -123,9 +117,7 @@ class _Door:
         )
 
     def _refuse(self, call: HotCall, application: str | None, code: str, text: str) -> tuple[str, str]:
-        record = Record(
-            kind=Kind.TICKET_REFUSED, result="refused", reason=code.lower(), application=application
-        )
+        record = Record(kind=Kind.TICKET_REFUSED, result="refused", reason=code.lower(), application=application)
         self._recorder.submit(call, [record])
         return code, text
 

@@ -28,9 +28,7 @@ def success_xml(user: str, attributes: Mapping[str, Any] | None) -> str:
 
 def failure_xml(code: str, description: str) -> str:
     """`cas:authenticationFailure`."""
-    return _envelope(
-        f'<cas:authenticationFailure code="{code}">{_text(description)}</cas:authenticationFailure>'
-    )
+    return _envelope(f'<cas:authenticationFailure code="{code}">{_text(description)}</cas:authenticationFailure>')
 
 
 def success_json(user: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -38,8 +36,7 @@ def success_json(user: str, attributes: Mapping[str, Any] | None) -> dict[str, A
     body: dict[str, Any] = {"user": user}
     if attributes is not None:
         body["attributes"] = {
-            name: list(value) if isinstance(value, (list, tuple)) else [value]
-            for name, value in attributes.items()
+            name: list(value) if isinstance(value, (list, tuple)) else [value] for name, value in attributes.items()
         }
     return {"serviceResponse": {"authenticationSuccess": body}}
 

@@ -50,9 +50,7 @@ def login() -> Response:
         raise Invalid("This application is not registered here.", code="unregistered_service")
     # §2.1.1: "renew" wins over "gateway".
     renew, gateway = request.values.get("renew"), request.values.get("gateway")
-    prompts = (
-        {"login"} if renew in {"true", ""} and renew is not None else {"none"} if gateway == "true" else set()
-    )
+    prompts = {"login"} if renew in {"true", ""} and renew is not None else {"none"} if gateway == "true" else set()
     wanted = LoginRequest(
         app_id=found.app.id,
         door="cas",

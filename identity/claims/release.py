@@ -55,9 +55,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def release(
-    connection: Connection, snapshot: Snapshot, app: App, user_id: UUID, now: datetime
-) -> dict[str, Any]:
+def release(connection: Connection, snapshot: Snapshot, app: App, user_id: UUID, now: datetime) -> dict[str, Any]:
     """What `app` may know of the identity now, under canonical names and without empty values.
 
     Roles are the identity's roles in this application, from the snapshot that the decision used.
@@ -88,9 +86,7 @@ def aliased_for(app: App, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _profile(connection: Connection, person_id: UUID) -> dict[str, Any]:
-    row = connection.execute(
-        select(PersonProfile.__table__).where(PersonProfile.person_id == person_id)
-    ).first()
+    row = connection.execute(select(PersonProfile.__table__).where(PersonProfile.person_id == person_id)).first()
     if row is None:
         return {}
     return {

@@ -46,7 +46,7 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword)
         put_org_unit(unit, org_unit)
     for part in document.applications:
         _put_application(unit, part, base)
-    ids = dict(unit.db.execute(select(Application.code, Application.id)).tuples().all())
+    ids = dict(unit.db.execute(select(Application.code, Application.id)).all())
     for role in document.roles:
         put_role(unit, role, application_id=ids.get(role.application or ""), managed_by="file")
     before = version_in_force(unit)
@@ -67,16 +67,12 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword)
     if version is not None:
         old, new = load_rules(unit, before), wanted
         for name, rows in rules.difference(old, new).items():
-            lines += [
-                f"{'+' if name.endswith('_added') else '-'} {name.rpartition('_')[0]}: {row}" for row in rows
-            ]
+            lines += [f"{'+' if name.endswith('_added') else '-'} {name.rpartition('_')[0]}: {row}" for row in rows]
     return Applied(tuple(lines), version)
 
 
 def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
-    row = unit.db.execute(
-        select(DirectorySource).where(DirectorySource.code == part.code)
-    ).scalar_one_or_none()
+    row = unit.db.execute(select(DirectorySource).where(DirectorySource.code == part.code)).scalar_one_or_none()
     settings = dict(part.settings)
     if part.kind == "ldif" and "path" in settings:
         settings["path"] = str((base / settings["path"]).resolve())

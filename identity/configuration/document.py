@@ -120,7 +120,7 @@ class MappingPart(_Part):
     @classmethod
     def of(cls, row: MappingInput) -> MappingPart:
         values = row.model_dump(exclude={"source_kind", "source"})
-        return cls(**{row.source_kind: row.source}, **values)
+        return cls.model_validate({row.source_kind: row.source, **values})
 
 
 class AdministratorPart(_Part):
@@ -164,22 +164,16 @@ def load(path: Path) -> Document:
         raise Invalid(f"{path} cannot be read: {error}", code="invalid_configuration") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        raise Invalid(
-            f"{path} is not valid:\n  " + "\n  ".join(lines), code="invalid_configuration"
-        ) from None
+        raise Invalid(f"{path} is not valid:\n  " + "\n  ".join(lines), code="invalid_configuration") from None
 
 
 def secret(reference: str, base: Path) -> str:
     """What a `file:` (relative to `base`) or `env:` reference holds; raises `Invalid` when it holds nothing."""
     kind, _, name = reference.partition(":")
     try:
-        value = (
-            os.environ.get(name, "") if kind == "env" else (base / name).read_text(encoding="utf-8").strip()
-        )
+        value = os.environ.get(name, "") if kind == "env" else (base / name).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise Invalid(
-            f"The secret {reference} cannot be read: {error}", code="invalid_configuration"
-        ) from None
+        raise Invalid(f"The secret {reference} cannot be read: {error}", code="invalid_configuration") from None
     if not value:
         raise Invalid(f"The secret {reference} is empty.", code="invalid_configuration")
     return value

@@ -22,7 +22,7 @@ from identity.roles.service_policy import load_rules, version_in_force
 def export(unit: Unit) -> str:
     """The installation's configuration as YAML; secrets are references to be filled in."""
     content = load_rules(unit, version_in_force(unit))
-    codes = dict(unit.db.execute(select(Application.id, Application.code)).tuples().all())
+    codes = dict(unit.db.execute(select(Application.id, Application.code)).all())
     document = {
         "directories": [_directory(row) for row in _rows(unit, DirectorySource, DirectorySource.code)],
         "applications": [_application(unit, row) for row in _rows(unit, Application, Application.code)],

@@ -74,9 +74,7 @@ def live_sessions(connection: Connection, user_id: UUID, now: Any) -> Sequence[A
     """The user's sessions that are not over."""
     return connection.execute(
         select(LoginSession.__table__)
-        .where(
-            LoginSession.user_id == user_id, LoginSession.ended_at.is_(None), LoginSession.expires_at > now
-        )
+        .where(LoginSession.user_id == user_id, LoginSession.ended_at.is_(None), LoginSession.expires_at > now)
         .order_by(LoginSession.last_seen_at.desc())
     ).all()
 
@@ -96,9 +94,7 @@ def groups(connection: Connection, text: str) -> Sequence[Any]:
         .subquery()
     )
     query = (
-        select(
-            Group.id, Group.name, Group.display_name, members.c.n.label("members"), nested.c.n.label("nested")
-        )
+        select(Group.id, Group.name, Group.display_name, members.c.n.label("members"), nested.c.n.label("nested"))
         .outerjoin(members, members.c.group_id == Group.id)
         .outerjoin(nested, nested.c.parent_id == Group.id)
         .order_by(Group.name)
@@ -140,4 +136,4 @@ def sync_runs(connection: Connection) -> Sequence[Any]:
 def names(connection: Connection, persons: set[UUID]) -> dict[UUID, str]:
     """Names of persons."""
     query = select(PersonProfile.person_id, PersonProfile.name).where(PersonProfile.person_id.in_(persons))
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())

@@ -49,9 +49,7 @@ def search() -> Response:
         )
         page = query.search(connection, wanted, _key(args.get("after", "")))
         shown = {name: value for name, value in args.items() if value and name != "after"}
-        unit.record(
-            Record(kind=Kind.AUDIT_SEARCHED, result="success", data={"filter": shown, "rows": len(page.rows)})
-        )
+        unit.record(Record(kind=Kind.AUDIT_SEARCHED, result="success", data={"filter": shown, "rows": len(page.rows)}))
         names = _names(connection, page.rows)
     return make_response(
         render_template(
@@ -75,9 +73,7 @@ def record(record_id: UUID) -> Response:
         row = query.read(unit.db.connection(), record_id)
         if row is None:
             raise NotFound("There is no such record, or it cannot be found yet.")
-        unit.record(
-            Record(kind=Kind.AUDIT_READ, result="success", resource_type="audit", resource_id=str(record_id))
-        )
+        unit.record(Record(kind=Kind.AUDIT_READ, result="success", resource_type="audit", resource_id=str(record_id)))
         names = _names(unit.db.connection(), (row,))
     body = orjson.dumps(row.body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
     return make_response(
@@ -111,9 +107,7 @@ def _person(unit: Any, text: str) -> UUID | None:
     """A person by login or id; an unknown one finds nothing."""
     if not text:
         return None
-    found = unit.db.execute(
-        select(User.person_id).where(User.login_key == fold_login(text))
-    ).scalar_one_or_none()
+    found = unit.db.execute(select(User.person_id).where(User.login_key == fold_login(text))).scalar_one_or_none()
     return found or parse_uuid(text) or UUID(int=0)
 
 

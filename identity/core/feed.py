@@ -47,8 +47,10 @@ class Feed:
         if self._thread is not None:
             return
         with self._starting:
-            if self._thread is not None:
-                return
+            self._start_once()
+
+    def _start_once(self) -> None:
+        if self._thread is None:
             self._try_catch_up()
             thread = threading.Thread(target=self._run, name="change-feed", daemon=True)
             thread.start()
@@ -106,7 +108,7 @@ class Feed:
             self.catch_up()
         except TesseraError as error:
             _log.warning("change feed: %s", error)
-        except Exception:
+        except Exception:  # noqa: BLE001  the feed must outlive any fault; staleness is what answers 503
             self._seq = -1
             _log.exception("change feed: a cache could not be loaded")
 

@@ -20,6 +20,4 @@ def post_form(url: str, fields: Mapping[str, str]) -> int:
             answer.raw.read(ANSWER_MAX)
             return answer.status_code
     except requests.RequestException as error:
-        raise Unavailable(
-            "The receiver cannot be reached.", type(error).__name__, code="unreachable"
-        ) from error
+        raise Unavailable("The receiver cannot be reached.", type(error).__name__, code="unreachable") from error

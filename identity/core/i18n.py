@@ -109,6 +109,6 @@ def _catalogue(code: str) -> tuple[Mapping[str, str], Mapping[str, tuple[str, ..
         if isinstance(message.id, str):
             if message.string:
                 single[message.id] = str(message.string)
-        elif all(message.string):
+        elif isinstance(message.string, tuple | list) and all(message.string):
             plural[message.id[0]] = tuple(message.string)
     return single, plural

@@ -38,4 +38,4 @@ def is_current(engine: Engine) -> bool:
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return False
-        return connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() > 0
+        return connection.execute(text("SELECT version_num FROM alembic_version")).first() is not None

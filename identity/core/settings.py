@@ -40,9 +40,7 @@ class Settings(BaseModel):
         False,
         description="Demo mode: plain http on loopback, demo accounts, no second factor asked.",
     )
-    tessera_var: Path = Field(
-        Path("var"), description="Folder of the embedded database, keys and lock files."
-    )
+    tessera_var: Path = Field(Path("var"), description="Folder of the embedded database, keys and lock files.")
     public_url: str = Field(
         "http://localhost:8000",
         description="Issuer and base of every link; never taken from Host.",
@@ -50,12 +48,8 @@ class Settings(BaseModel):
     admin_url: str | None = Field(None, description="Origin of the console where it has one of its own.")
     admin_networks: tuple[str, ...] = Field((), description="CIDRs that may reach the console; empty = any.")
     trusted_proxies: tuple[str, ...] = Field((), description="CIDRs whose X-Forwarded-For is believed.")
-    database_url: SecretStr | None = Field(
-        None, description="SQLAlchemy URL; default is SQLite under TESSERA_VAR."
-    )
-    root_key_file: Path | None = Field(
-        None, description="32 random bytes, mode 0600; made at first start in the demo."
-    )
+    database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; default is SQLite under TESSERA_VAR.")
+    root_key_file: Path | None = Field(None, description="32 random bytes, mode 0600; made at first start in the demo.")
     org_time_zone: str = Field("Asia/Shanghai", description="Reads dates, cron and reports.")
     session_idle_s: int = Field(1_800, ge=60, le=86_400)
     session_absolute_s: int = Field(36_000, ge=300, le=604_800)
@@ -66,20 +60,14 @@ class Settings(BaseModel):
     refresh_idle_s: int = Field(604_800, ge=300)
     refresh_absolute_s: int = Field(2_592_000, ge=300)
     cas_ticket_ttl_s: int = Field(10, ge=5, le=300)
-    failed_login_min_ms: int = Field(
-        400, ge=0, le=5_000, description="A failed sign-in never answers sooner."
-    )
+    failed_login_min_ms: int = Field(400, ge=0, le=5_000, description="A failed sign-in never answers sooner.")
     audit_retention_days: int = Field(1_095, ge=183, description="Floor six months.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @field_validator("admin_networks", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("admin_networks", "trusted_proxies")
     @classmethod
@@ -140,8 +128,7 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as error:
             lines = [
-                f"  {'.'.join(str(p) for p in e['loc']).upper() or 'SETTINGS'}: {e['msg']}"
-                for e in error.errors()
+                f"  {'.'.join(str(p) for p in e['loc']).upper() or 'SETTINGS'}: {e['msg']}" for e in error.errors()
             ]
             raise SettingsError("Tessera cannot start:\n" + "\n".join(lines)) from None
 

@@ -114,25 +114,27 @@ class Units:
         completed = False
         committed = False
         try:
-            with self._database.write() if write else self._database.read() as connection:
-                with Session(bind=connection, autoflush=True, expire_on_commit=False) as session:
-                    unit = Unit(
-                        session,
-                        actor,
-                        now or datetime.now(UTC),
-                        request_id or str(new_id()),
-                        origin or Origin(),
-                        self._guard,
-                        reason,
-                        reference,
-                    )
-                    yield unit
-                    completed = True
-                    if write:
-                        session.flush()
-                        revision = unit.facts.flush(session, unit.now)
-                        self._sink.write(connection, unit, unit.records, revision)
-                        changed = bool(unit.facts.touched)
+            with (
+                self._database.write() if write else self._database.read() as connection,
+                Session(bind=connection, autoflush=True, expire_on_commit=False) as session,
+            ):
+                unit = Unit(
+                    session,
+                    actor,
+                    now or datetime.now(UTC),
+                    request_id or str(new_id()),
+                    origin or Origin(),
+                    self._guard,
+                    reason,
+                    reference,
+                )
+                yield unit
+                completed = True
+                if write:
+                    session.flush()
+                    revision = unit.facts.flush(session, unit.now)
+                    self._sink.write(connection, unit, unit.records, revision)
+                    changed = bool(unit.facts.touched)
             committed = write
         except IntegrityError as error:
             raise Conflict(

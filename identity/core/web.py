@@ -240,7 +240,7 @@ def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
             protection = Protection("public", "static file") if request.endpoint == "static" else None
         if protection is None:
             raise Refused("This page is not open.", f"{request.endpoint} declares no protection")
-        answer = use(cast(type[Gate], Gate))(protection)
+        answer = use(Gate)(protection)  # type: ignore[type-abstract]
         if answer is None and protection.csrf and request.method not in {"GET", "HEAD", "OPTIONS"}:
             check_csrf()
         return answer
@@ -263,9 +263,7 @@ def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
 
     app.register_error_handler(TesseraError, show)
     app.register_error_handler(404, lambda _: show(NotFound("There is no such page.")))
-    app.register_error_handler(
-        405, lambda _: (error_page(Invalid("This page does not take that."), 405), 405)
-    )
+    app.register_error_handler(405, lambda _: (error_page(Invalid("This page does not take that."), 405), 405))
     app.register_error_handler(413, lambda _: (error_page(Invalid("The request is too large."), 413), 413))
     app.register_error_handler(400, lambda _: show(Invalid("The request is not valid.")))
     app.register_error_handler(

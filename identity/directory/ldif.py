@@ -45,9 +45,7 @@ class LdifDirectory:
             if _disabled(attributes):
                 return "disabled"
             return (
-                "ok"
-                if any(_matches(one, password) for one in attributes.get("userpassword", []))
-                else "wrong_password"
+                "ok" if any(_matches(one, password) for one in attributes.get("userpassword", [])) else "wrong_password"
             )
         return "wrong_password"
 
@@ -57,11 +55,7 @@ class LdifDirectory:
         base = {"user": self._settings.users_base, "group": self._settings.groups_base}.get(
             kind or "", self._settings.departments_base
         )
-        if (
-            kind is None
-            or (base and not is_below(parse(dn), parse(base)))
-            or (base and parse(dn) == parse(base))
-        ):
+        if kind is None or (base and not is_below(parse(dn), parse(base))) or (base and parse(dn) == parse(base)):
             return None
         return DirectoryEntry(
             kind=kind,  # type: ignore[arg-type]

@@ -70,8 +70,8 @@ class DirectorySettings:
     departments_base: str = ""
     departments_filter: str = "(objectClass=organizationalUnit)"
     page_size: int = 500
-    connect_timeout_s: float = 2.0
-    receive_timeout_s: float = 3.0
+    connect_timeout_s: int = 2
+    receive_timeout_s: int = 3
     attributes: AttributeMap = field(default_factory=AttributeMap)
 
     @classmethod

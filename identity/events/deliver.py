@@ -24,10 +24,7 @@ def deliver_due(units: Units, now: datetime) -> int:
     actor = Actor.system("worker:outbox")
     with units.open(actor, write=False, now=now) as unit:
         rows = unit.db.execute(
-            select(OutboxMessage)
-            .where(OutboxMessage.state == "waiting")
-            .order_by(OutboxMessage.id)
-            .limit(BATCH)
+            select(OutboxMessage).where(OutboxMessage.state == "waiting").order_by(OutboxMessage.id).limit(BATCH)
         ).scalars()
         due = [(row.id, row.ordering_key, row.next_at, row.destination, row.payload) for row in rows]
     delivered = 0
@@ -65,4 +62,4 @@ def _note(units: Units, actor: Actor, message_id: UUID, error: str, now: datetim
             row.state = "failed"
         else:
             pause = min(2**row.attempts, PAUSE_MAX_S)
-            row.next_at = now + timedelta(seconds=pause * random.uniform(0.8, 1.2))  # noqa: S311  jitter, no secret
+            row.next_at = now + timedelta(seconds=pause * random.uniform(0.8, 1.2))

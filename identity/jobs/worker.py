@@ -60,5 +60,5 @@ def _run(units: Units, job: Job, holder: str) -> None:
         return
     except TesseraError as error:
         _log.warning("job %s: %s", job.name, error)
-    except Exception:
+    except Exception:  # noqa: BLE001  one failing job must not stop the others
         _log.exception("job %s failed", job.name)

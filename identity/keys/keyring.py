@@ -116,7 +116,7 @@ def ensure_keys(unit: Unit, root: bytes) -> None:
     for purpose in dict.fromkeys([*(purpose for purpose, _ in INITIAL), FIELD]):
         if purpose not in known:
             _make_purpose(unit, root, purpose)
-    have = set(unit.db.execute(select(KeyRow.purpose, KeyRow.algorithm)).tuples())
+    have = set(unit.db.execute(select(KeyRow.purpose, KeyRow.algorithm)))
     for purpose, algorithm in INITIAL:
         if (purpose, algorithm) not in have:
             make_key(unit, root, purpose, algorithm, "current")
@@ -159,9 +159,7 @@ def make_key(unit: Unit, root: bytes, purpose: str, algorithm: str, state: str) 
 
 def _make_purpose(unit: Unit, root: bytes, purpose: str) -> None:
     wrapped = wrap(root, secrets.token_bytes(32), f"purpose|{purpose}|1".encode())
-    unit.db.execute(
-        insert(PurposeKey).values(purpose=purpose, version=1, wrapped=wrapped, created_at=unit.now)
-    )
+    unit.db.execute(insert(PurposeKey).values(purpose=purpose, version=1, wrapped=wrapped, created_at=unit.now))
     unit.facts.touch("key")
 
 
@@ -208,9 +206,7 @@ def _load(connection: Connection, root: bytes, before: _Ring) -> _Ring:
         key = versions[row.purpose, row.purpose_version]
         pem = unwrap(key, row.wrapped, f"key|{row.purpose}|{row.kid}|{row.purpose_version}".encode())
         if row.certificate is not None:
-            certificates.setdefault(row.purpose, []).append(
-                CertificateKey(row.kid, row.state, pem, row.certificate)
-            )
+            certificates.setdefault(row.purpose, []).append(CertificateKey(row.kid, row.state, pem, row.certificate))
         else:
             known = before.signing.get(row.purpose, {}).get(row.kid)
             signing.setdefault(row.purpose, {})[row.kid] = known or parse_private(pem, row.algorithm, row.kid)

@@ -31,9 +31,7 @@ def unwrap(key: bytes, wrapped: bytes, aad: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(wrapped[:NONCE], wrapped[NONCE:], aad)
     except InvalidTag:
-        raise Invalid(
-            "A stored value cannot be decrypted.", "wrong root key or moved value", code="unwrap"
-        ) from None
+        raise Invalid("A stored value cannot be decrypted.", "wrong root key or moved value", code="unwrap") from None
 
 
 def load_root(settings: Settings) -> bytes:
@@ -49,9 +47,7 @@ def load_root(settings: Settings) -> bytes:
         _make(path)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        raise SettingsError(
-            f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} is readable by others (mode {mode:o})"
-        )
+        raise SettingsError(f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} is readable by others (mode {mode:o})")
     root = path.read_bytes()
     if len(root) != 32:
         raise SettingsError(f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} must hold 32 bytes")

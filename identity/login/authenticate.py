@@ -75,9 +75,7 @@ def find_candidate(connection: Connection, login: str, ip: str, now: datetime) -
     row = connection.execute(select(User.id, User.person_id).where(User.login_key == key)).first()
     if row is None:
         return Candidate(key, blocked=blocked)
-    local = connection.execute(
-        select(LocalPassword.hash).where(LocalPassword.user_id == row.id)
-    ).scalar_one_or_none()
+    local = connection.execute(select(LocalPassword.hash).where(LocalPassword.user_id == row.id)).scalar_one_or_none()
     source = connection.execute(
         select(SourceAccount.source_id, SourceAccount.immutable_id, SourceAccount.dn)
         .where(SourceAccount.user_id == row.id, SourceAccount.status == "present")
@@ -92,11 +90,7 @@ def verify(candidate: Candidate, password: str, directory: DirectoryVerifier) ->
 
     Raises `Unavailable` when the directory or the hashing pool cannot answer: that is not a wrong password.
     """
-    if (
-        candidate.blocked
-        or candidate.user_id is None
-        or (candidate.local_hash is None and candidate.account is None)
-    ):
+    if candidate.blocked or candidate.user_id is None or (candidate.local_hash is None and candidate.account is None):
         check_hash(_DUMMY, password)
         return "blocked" if candidate.blocked else "unknown_user"
     if candidate.local_hash is not None:
@@ -137,9 +131,7 @@ def set_password(unit: Unit, user: Any, password: str) -> None:
 @contextmanager
 def _slot() -> Iterator[None]:
     if not _waiting.acquire(blocking=False):
-        raise Unavailable(
-            "Too many sign-ins at once. Please try again.", "hashing queue is full", code="hash_queue"
-        )
+        raise Unavailable("Too many sign-ins at once. Please try again.", "hashing queue is full", code="hash_queue")
     try:
         with _hash_slots:
             yield
@@ -178,9 +170,7 @@ def count_failure(connection: Connection, login_key: str, ip: str, now: datetime
         if count >= free:
             wait = min(2 ** min(count - free, 10), DELAY_MAX_S)
             connection.execute(
-                update(LoginFailure)
-                .where(LoginFailure.key == key)
-                .values(blocked_until=now + timedelta(seconds=wait))
+                update(LoginFailure).where(LoginFailure.key == key).values(blocked_until=now + timedelta(seconds=wait))
             )
 
 

@@ -30,9 +30,7 @@ def current_session(unit: Unit, surface: str = "sso") -> SessionView | None:
     secret = read_cookie("sid" if surface == "sso" else "admin")
     if not secret:
         return None
-    return find_session(
-        unit.db.connection(), secret, surface, use(Access).snapshot(), use(Settings), unit.now
-    )
+    return find_session(unit.db.connection(), secret, surface, use(Access).snapshot(), use(Settings), unit.now)
 
 
 def enter(request: LoginRequest, *, cross_site_post: bool = False) -> Ready | Response:

@@ -101,9 +101,7 @@ def finish(unit: Unit, ready: Ready, access: Access, registry: Registry) -> Sign
         return Refusal("access_denied", request.reply, app)
     decided = access.decide(
         unit,
-        AccessRequest(
-            app.code, session.user_id, "application", app.code, "sso", acr=session.acr, sid=str(session.id)
-        ),
+        AccessRequest(app.code, session.user_id, "application", app.code, "sso", acr=session.acr, sid=str(session.id)),
     )
     user = decided.snapshot.user(session.user_id)
     if not decided.permit or user is None:

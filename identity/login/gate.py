@@ -33,11 +33,7 @@ class PageGate:
             stale = found is not None and session.needs_touch(unit.db.connection(), found.id, unit.now)
             actor = service.user_actor(unit, found.user_id, found.id) if found is not None else None
             now = unit.now
-        if (
-            found is None
-            or found.partial
-            or (protection.fresh and now - found.auth_time > timedelta(seconds=FRESH_S))
-        ):
+        if found is None or found.partial or (protection.fresh and now - found.auth_time > timedelta(seconds=FRESH_S)):
             return _to_sign_in(surface, again=found is not None and protection.fresh)
         g.actor, g.session = actor, found
         if stale:

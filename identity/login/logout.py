@@ -50,9 +50,7 @@ def end_session(unit: Unit, session_id: UUID, reason: str, notifiers: LogoutNoti
         return False
     row.ended_at, row.end_reason = unit.now, reason
     told = []
-    for one in unit.db.execute(
-        select(SessionParticipant).where(SessionParticipant.session_id == session_id)
-    ).scalars():
+    for one in unit.db.execute(select(SessionParticipant).where(SessionParticipant.session_id == session_id)).scalars():
         notifier = notifiers.by_protocol.get(one.protocol)
         if notifier is not None:
             notifier(
@@ -85,15 +83,11 @@ def end_sessions_of_user(
     return sum(end_session(unit, one, reason, notifiers) for one in list(ids) if one != keep)
 
 
-def end_sessions_of_inactive(
-    unit: Unit, snapshot: Snapshot, notifiers: LogoutNotifiers, now: datetime
-) -> int:
+def end_sessions_of_inactive(unit: Unit, snapshot: Snapshot, notifiers: LogoutNotifiers, now: datetime) -> int:
     """End what disabled and expired identities still have; their use is refused already, this tells the
     applications."""
     users = unit.db.execute(
-        select(LoginSession.user_id)
-        .where(LoginSession.ended_at.is_(None), LoginSession.expires_at > now)
-        .distinct()
+        select(LoginSession.user_id).where(LoginSession.ended_at.is_(None), LoginSession.expires_at > now).distinct()
     ).scalars()
     gone = [user_id for user_id in list(users) if not snapshot.is_active(user_id, now)]
     return sum(end_sessions_of_user(unit, user_id, "user_inactive", notifiers) for user_id in gone)

@@ -38,9 +38,7 @@ def has_factor(connection: Connection, user_id: UUID) -> bool:
     )
 
 
-def factor_owed(
-    connection: Connection, snapshot: Snapshot, settings: Settings, user_id: UUID, now: datetime
-) -> bool:
+def factor_owed(connection: Connection, snapshot: Snapshot, settings: Settings, user_id: UUID, now: datetime) -> bool:
     """Whether a sign-in of this identity needs a second factor: it has one, or it holds a console role outside the
     demo."""
     if has_factor(connection, user_id):
@@ -82,8 +80,7 @@ def confirm_enrolment(unit: Unit, keyring: Keyring, user_id: UUID, code: str) ->
     unit.db.execute(update(TotpFactor).where(TotpFactor.user_id == user_id).values(confirmed_at=unit.now))
     unit.db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
     codes = [
-        "-".join("".join(random.choice(_ALPHABET) for _ in range(5)) for _ in range(4))
-        for _ in range(RECOVERY_CODES)
+        "-".join("".join(random.choice(_ALPHABET) for _ in range(5)) for _ in range(4)) for _ in range(RECOVERY_CODES)
     ]
     for one in codes:
         unit.db.add(RecoveryCode(user_id=user_id, code_hash=digest(one)))

@@ -67,9 +67,7 @@ def login_submit() -> Response:
     with open_unit(write=False) as unit:
         transaction = load_transaction(unit, tx)
         before = current_session(unit, surface_of(transaction.door))
-        candidate = authenticate.find_candidate(
-            unit.db.connection(), login[:256], request_origin().ip, unit.now
-        )
+        candidate = authenticate.find_candidate(unit.db.connection(), login[:256], request_origin().ip, unit.now)
     if len(password) > authenticate.PASSWORD_MAX or len(login) > 256:
         raise Invalid("The name or the password is too long.", code="too_long")
     reason = authenticate.verify(candidate, password, use_verifier())
@@ -108,11 +106,7 @@ def totp_page() -> Response:
     with open_unit(write=False) as unit:
         transaction, session = _step(tx, unit)
         enrolled = mfa.has_factor(unit.db.connection(), session.user_id)
-    return (
-        _page("login/totp.html", tx, error=None)
-        if enrolled
-        else redirect_to(f"/login/enrol?tx={transaction.id}")
-    )
+    return _page("login/totp.html", tx, error=None) if enrolled else redirect_to(f"/login/enrol?tx={transaction.id}")
 
 
 @bp.post("/login/totp")
@@ -131,16 +125,12 @@ def totp_submit() -> Response:
         method = (
             None
             if waiting
-            else service.check_code(
-                unit, use(Keyring), session, user.login_key, request.form.get("code", "")[:64]
-            )
+            else service.check_code(unit, use(Keyring), session, user.login_key, request.form.get("code", "")[:64])
         )
         secret = None
         if method is not None:
             unit.actor = service.user_actor(unit, session.user_id)
-            secret = service.step_up(
-                unit, use(Settings), session, user.person_id, method, use(LogoutNotifiers)
-            )
+            secret = service.step_up(unit, use(Settings), session, user.person_id, method, use(LogoutNotifiers))
     if secret is None:
         time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
         return _page("login/totp.html", tx, error=_("This code is not right."))
@@ -176,9 +166,7 @@ def enrol_submit() -> Response:
         codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
         secret = None
         if codes is not None:
-            secret = service.step_up(
-                unit, use(Settings), session, user.person_id, "otp", use(LogoutNotifiers)
-            )
+            secret = service.step_up(unit, use(Settings), session, user.person_id, "otp", use(LogoutNotifiers))
     if codes is None or secret is None:
         return _enrol_page("login/enrol.html", tx, seed, user.login, _("This code is not right."))
     onward = f"/{transaction.door}/resume?tx={transaction.id}"
@@ -214,7 +202,7 @@ def consent_submit() -> Response:
 def portal_enter() -> Response:
     """Sign in for our own pages."""
     answer = enter(_own_request("portal"))
-    return _arrive(answer, "portal") if isinstance(answer, Ready) else answer
+    return _arrive(answer) if isinstance(answer, Ready) else answer
 
 
 @bp.get("/console/enter")
@@ -222,7 +210,7 @@ def portal_enter() -> Response:
 def console_enter() -> Response:
     """Sign in for the console, which has sessions of its own."""
     answer = enter(_own_request("console"))
-    return _arrive(answer, "console") if isinstance(answer, Ready) else answer
+    return _arrive(answer) if isinstance(answer, Ready) else answer
 
 
 @bp.get("/portal/resume")
@@ -296,12 +284,8 @@ def factor_submit() -> Response:
         codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
         secret = None
         if codes is not None:
-            end_sessions_of_user(
-                unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id
-            )
-            secret = service.step_up(
-                unit, use(Settings), session, g.actor.person, "otp", use(LogoutNotifiers)
-            )
+            end_sessions_of_user(unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id)
+            secret = service.step_up(unit, use(Settings), session, g.actor.person, "otp", use(LogoutNotifiers))
     if codes is None or secret is None:
         return _enrol_page("login/enrol.html", "", seed, g.actor.name, _("This code is not right."))
     response = make_response(render_template("login/recovery.html", codes=codes, onward="/account"))
@@ -317,9 +301,7 @@ def end_own_session() -> Response:
     wanted = request.form.get("session", "")
     with open_unit() as unit:
         if wanted == "others":
-            end_sessions_of_user(
-                unit, session.user_id, "ended_by_user", use(LogoutNotifiers), keep=session.id
-            )
+            end_sessions_of_user(unit, session.user_id, "ended_by_user", use(LogoutNotifiers), keep=session.id)
         else:
             found = parse_uuid(wanted)
             if found is None or not _is_own(unit, found, session):
@@ -343,10 +325,10 @@ def _own_resume(door: str) -> Response:
     answer = resume(request.args.get("tx", ""), door)
     if isinstance(answer, flow.Refuse):
         raise Refused("You cannot sign in here.", answer.reason, code=answer.reason)
-    return _arrive(answer, door) if isinstance(answer, Ready) else answer
+    return _arrive(answer) if isinstance(answer, Ready) else answer
 
 
-def _arrive(ready: Ready, door: str) -> Response:
+def _arrive(ready: Ready) -> Response:
     response = redirect_to(local_path(ready.request.reply.get("next"), "/"))
     forget_transaction(response, ready.transaction_id)
     return response

@@ -14,12 +14,12 @@ from identity.core.record import Actor, Record
 from identity.core.secrets import digest, equal
 from identity.core.settings import Settings
 from identity.core.unit import Unit
+from identity.keys.keyring import Keyring
 from identity.login import authenticate, mfa
 from identity.login.logout import LogoutNotifiers, end_session
 from identity.login.models import Consent, LoginTransaction
 from identity.login.request import LoginRequest, SessionView
 from identity.login.session import start_session
-from identity.keys.keyring import Keyring
 from identity.people.models import User
 
 TRANSACTION_S = 900
@@ -62,11 +62,7 @@ def sign_in(
     None when the identity may not act (the answer is that of a wrong password).
     """
     snapshot = access.snapshot()
-    if (
-        candidate.user_id is None
-        or candidate.person_id is None
-        or not snapshot.is_active(candidate.user_id, unit.now)
-    ):
+    if candidate.user_id is None or candidate.person_id is None or not snapshot.is_active(candidate.user_id, unit.now):
         refuse(unit, candidate, "user_inactive")
         return None
     connection = unit.db.connection()
@@ -147,9 +143,7 @@ def consent(unit: Unit, transaction: LoginTransaction, session: SessionView, *, 
     if agreed:
         request = LoginRequest.from_json(transaction.request)
         row = unit.db.execute(
-            select(Consent).where(
-                Consent.user_id == session.user_id, Consent.application_id == request.app_id
-            )
+            select(Consent).where(Consent.user_id == session.user_id, Consent.application_id == request.app_id)
         ).scalar_one_or_none()
         if row is None:
             row = Consent(user_id=session.user_id, application_id=request.app_id, scopes=[], at=unit.now)

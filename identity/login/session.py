@@ -48,7 +48,7 @@ def touch(connection: Connection, session_id: UUID, now: datetime) -> None:
     connection.execute(update(LoginSession).where(LoginSession.id == session_id).values(last_seen_at=now))
 
 
-def session_alive(connection: Connection, session_id: UUID, settings: Settings, now: datetime) -> bool:
+def session_alive(connection: Connection, session_id: UUID, now: datetime) -> bool:
     """Whether a session that a token hangs on still lives. Tokens do not keep it from its absolute end; being idle
     in the browser does not end them before."""
     row = connection.execute(
@@ -57,7 +57,7 @@ def session_alive(connection: Connection, session_id: UUID, settings: Settings, 
     return row is not None and row.ended_at is None and now < row.expires_at
 
 
-def start_session(
+def start_session(  # noqa: PLR0913
     unit: Unit,
     settings: Settings,
     user_id: UUID,

@@ -57,9 +57,7 @@ def prove_redirect(apps: Apps, parameters: Mapping[str, str]) -> AuthorizationRe
     if asked is None:
         raise Invalid("The application did not say where to return to.", code="redirect_uri")
     if not any(_same_redirect(registered, asked) for registered in client.redirect_uris):
-        raise Invalid(
-            "The application asked to return to an address that is not registered.", code="redirect_uri"
-        )
+        raise Invalid("The application asked to return to an address that is not registered.", code="redirect_uri")
     return AuthorizationRequest(parameters, client, asked)
 
 

@@ -51,15 +51,11 @@ def routes(
     return [
         HotRoute("/oauth/token", ("POST",), door.token, CLIENT),
         HotRoute("/oauth/userinfo", ("GET", "POST"), door.userinfo, "access token (RFC 6750)"),
-        HotRoute(
-            "/oauth/introspect", ("POST",), door.introspect, "resource server credentials (RFC 7662 §2.1)"
-        ),
+        HotRoute("/oauth/introspect", ("POST",), door.introspect, "resource server credentials (RFC 7662 §2.1)"),
         HotRoute("/oauth/revoke", ("POST",), door.revoke, CLIENT),
         HotRoute("/oauth/jwks", ("GET",), keys, "public: public keys", cors=True),
         HotRoute("/.well-known/openid-configuration", ("GET",), describe, "public: metadata", cors=True),
-        HotRoute(
-            "/.well-known/oauth-authorization-server", ("GET",), describe, "public: metadata", cors=True
-        ),
+        HotRoute("/.well-known/oauth-authorization-server", ("GET",), describe, "public: metadata", cors=True),
     ]
 
 
@@ -88,9 +84,7 @@ class _Door:
             apps = self._registry.current()
             client = authenticate.client(apps, call.header("Authorization"), form)
             call.actor = authenticate.as_actor(client.app)
-            return HotResponse.json(
-                200, self._endpoint.issue(call, apps, client, form), ("Pragma", "no-cache")
-            )
+            return HotResponse.json(200, self._endpoint.issue(call, apps, client, form), ("Pragma", "no-cache"))
         except TesseraError as error:
             return self._refuse(call, error)
 
@@ -157,9 +151,7 @@ class _Door:
             return HotResponse.json(200, {"active": False})
         return HotResponse.json(200, {"active": True, "token_type": "Bearer", **claims})
 
-    def _introspected(
-        self, call: HotCall, apps: Apps, token: str, audiences: set[str]
-    ) -> dict[str, Any] | None:
+    def _introspected(self, call: HotCall, apps: Apps, token: str, audiences: set[str]) -> dict[str, Any] | None:
         try:
             claims = self._tokens.read_access_token(token, None, call.now)
         except Invalid:
@@ -183,7 +175,7 @@ class _Door:
             if grant is None or grant.ended_at is not None:
                 return None
             session = grant.session_id
-            if session is not None and not session_alive(connection, session, self._settings, call.now):
+            if session is not None and not session_alive(connection, session, call.now):
                 return None
         return grant if self._access.snapshot().is_active(grant.user_id, call.now) else None
 
@@ -208,9 +200,7 @@ class _Door:
             self._recorder.write(connection, call, [record], None)
         return HotResponse(200, b"", (("Cache-Control", "no-store"),))
 
-    def _revoke_access_token(
-        self, connection: Any, call: HotCall, client_id: str, token: str
-    ) -> dict[str, Any]:
+    def _revoke_access_token(self, connection: Any, call: HotCall, client_id: str, token: str) -> dict[str, Any]:
         try:
             claims = self._tokens.read_access_token(token, None, call.now)
         except Invalid:
@@ -233,9 +223,7 @@ class _Door:
         basic = isinstance(error, authenticate.InvalidClient)
         code = error.code if error.code in _ERRORS else "invalid_request"
         call.records.append(
-            Record(
-                kind=Kind.TOKEN_REFUSED, result="refused", reason=code, data={"detail": error.detail[:200]}
-            )
+            Record(kind=Kind.TOKEN_REFUSED, result="refused", reason=code, data={"detail": error.detail[:200]})
         )
         self._recorder.submit(call, call.records)
         headers = (("WWW-Authenticate", 'Basic realm="tessera"'),) if basic else ()

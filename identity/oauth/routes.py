@@ -43,9 +43,7 @@ _REFUSALS = {
 @public("OAuth authorization endpoint", csrf=False)
 def authorize() -> Response:
     """RFC 6749 §4.1.1; a POST is stored and answered 303, since it may come from another site."""
-    raw = (
-        request.get_data(as_text=True) if request.method == "POST" else request.query_string.decode("latin-1")
-    )
+    raw = request.get_data(as_text=True) if request.method == "POST" else request.query_string.decode("latin-1")
     parameters = parse_fields(raw)
     apps = use(Registry).current()
     wanted = checks.prove_redirect(apps, parameters)
@@ -53,9 +51,7 @@ def authorize() -> Response:
         checks.check(wanted, apps)
         login = _login_request(wanted)
     except checks.RedirectError as error:
-        return _refuse(
-            wanted.client, wanted.redirect_uri, parameters.get("state"), error.error, error.description
-        )
+        return _refuse(wanted.client, wanted.redirect_uri, parameters.get("state"), error.error, error.description)
     answer = enter(login, cross_site_post=request.method == "POST")
     return _finish(answer) if isinstance(answer, Ready) else answer
 
@@ -144,9 +140,7 @@ def _finish(ready: Ready) -> Response:
         outcome = flow.finish(unit, ready, use(Access), use(Registry))
         code = _store_code(unit, outcome) if isinstance(outcome, SignIn) else None
     if isinstance(outcome, Refusal) or code is None:
-        response = _refusal(
-            outcome.reason if isinstance(outcome, Refusal) else "access_denied", ready.request.reply
-        )
+        response = _refusal(outcome.reason if isinstance(outcome, Refusal) else "access_denied", ready.request.reply)
     else:
         reply = ready.request.reply
         response = redirect_to(_answer(reply["redirect_uri"], {"code": code}, reply.get("state")))

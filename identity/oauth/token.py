@@ -62,14 +62,10 @@ class TokenEndpoint:
             return self._client_credentials(call, apps, client, form)
         return (self._code if grant_type == "authorization_code" else self._refresh)(call, apps, client, form)
 
-    def _client_credentials(
-        self, call: HotCall, apps: Apps, client: Client, form: Mapping[str, str]
-    ) -> dict[str, Any]:
+    def _client_credentials(self, call: HotCall, apps: Apps, client: Client, form: Mapping[str, str]) -> dict[str, Any]:
         scopes = _narrowed(tuple(one for one in client.scopes if one != "openid"), form.get("scope"))
         audience = audience_of(apps, client, self._tokens.issuer, scopes, form.get("resource"))
-        token, jti = self._tokens.access_token(
-            audience, client.client_id, client.client_id, scopes, call.now, {}
-        )
+        token, jti = self._tokens.access_token(audience, client.client_id, client.client_id, scopes, call.now, {})
         call.records.append(
             Record(
                 kind=Kind.TOKEN_ISSUED,
@@ -89,12 +85,7 @@ class TokenEndpoint:
             raise GrantError("code is missing.", code="invalid_request")
         with self._database.read() as connection:
             row = store.find_code(connection, code)
-        if (
-            row is None
-            or row.client_id != client.id
-            or row.ended_at is not None
-            or call.now >= row.expires_at
-        ):
+        if row is None or row.client_id != client.id or row.ended_at is not None or call.now >= row.expires_at:
             raise GrantError("The code is not valid.", code="invalid_grant")
         if form.get("redirect_uri") != row.redirect_uri:
             raise GrantError("redirect_uri is not that of the request.", code="invalid_grant")
@@ -125,15 +116,13 @@ class TokenEndpoint:
         if follower is None:
             rows = [
                 self._once(call, "oauth_refresh", token, client, row),
-                self._refresh_row(
-                    call, successor, row.grant_id, row.generation + 1, row.expires_at, client, row
-                ),
+                self._refresh_row(call, successor, row.grant_id, row.generation + 1, row.expires_at, client, row),
             ]
         elif call.now - follower.created_at > timedelta(seconds=REFRESH_GRACE_S):
             self._replayed(call, client, row)
         return self._finish(call, apps, client, row, scopes, form, successor, rows, nonce=None)
 
-    def _finish(
+    def _finish(  # noqa: PLR0913
         self,
         call: HotCall,
         apps: Apps,
@@ -164,38 +153,23 @@ class TokenEndpoint:
             answer["refresh_token"] = refresh
         released: dict[str, Any] = {}
         if "openid" in scopes:
-            with self._database.read() as connection:
-                released = release(connection, decided.snapshot, client.app, row.user_id, call.now)
-            released = for_scopes(released, scopes)
+            released = self._released(call, client, row, scopes, decided)
             answer["id_token"] = self._id_token(call, client, row, user.sub, token, released, nonce)
-        call.records.append(
-            Record(
-                kind=Kind.TOKEN_ISSUED
-                if form["grant_type"] == "authorization_code"
-                else Kind.TOKEN_REFRESHED,
-                result="success",
-                user=row.user_id,
-                person=user.person_id,
-                session=row.session_id,
-                application=client.app.code,
-                resource_type="token",
-                resource_id=jti,
-                policy_version=decided.policy_version,
-                facts_revision=decided.facts_revision,
-                data={
-                    "grant": str(row.grant_id),
-                    "audience": audience,
-                    "scopes": list(scopes),
-                    "roles": extra["roles"],
-                    "released": sorted(released),
-                },
-            )
-        )
+        kind = Kind.TOKEN_ISSUED if form["grant_type"] == "authorization_code" else Kind.TOKEN_REFRESHED
+        data = {"audience": audience, "scopes": list(scopes), "roles": extra["roles"], "released": sorted(released)}
+        call.records.append(_issued(kind, client, row, decided, jti, data))
         try:
             self._recorder.submit(call, call.records, rows)
         except AlreadyUsed:
             self._replayed(call, client, row)
         return answer
+
+    def _released(
+        self, call: HotCall, client: Client, row: Any, scopes: tuple[str, ...], decided: Decided
+    ) -> dict[str, Any]:
+        with self._database.read() as connection:
+            released = release(connection, decided.snapshot, client.app, row.user_id, call.now)
+        return for_scopes(released, scopes)
 
     def _id_token(
         self,
@@ -221,9 +195,7 @@ class TokenEndpoint:
     def _decide_again(self, call: HotCall, client: Client, row: Any) -> Decided:
         """The person may have been disabled, signed out or lost the application since the authorization."""
         with self._database.read() as connection:
-            alive = row.session_id is None or session_alive(
-                connection, row.session_id, self._settings, call.now
-            )
+            alive = row.session_id is None or session_alive(connection, row.session_id, call.now)
         app = client.app
         wanted = AccessRequest(app.code, row.user_id, "application", app.code, "sso", acr=row.detail["acr"])
         decided = self._access.decide(call, wanted)
@@ -280,6 +252,22 @@ class TokenEndpoint:
         }
 
 
+def _issued(kind: Kind, client: Client, row: Any, decided: Decided, jti: str, data: dict[str, Any]) -> Record:
+    return Record(
+        kind=kind,
+        result="success",
+        user=row.user_id,
+        person=decided.snapshot.users[row.user_id].person_id,
+        session=row.session_id,
+        application=client.app.code,
+        resource_type="token",
+        resource_id=jti,
+        policy_version=decided.policy_version,
+        facts_revision=decided.facts_revision,
+        data={"grant": str(row.grant_id), **data},
+    )
+
+
 def _refusal(client: Client, user_id: UUID, grant_id: UUID) -> Record:
     return Record(
         kind=Kind.TOKEN_REFUSED,
@@ -307,8 +295,6 @@ def _check_verifier(challenge: str | None, verifier: str | None) -> None:
         return
     if verifier is not None and not VERIFIER.fullmatch(verifier):
         raise GrantError("code_verifier is not valid.", code="invalid_request")
-    hashed = (
-        base64.urlsafe_b64encode(hashlib.sha256((verifier or "").encode()).digest()).rstrip(b"=").decode()
-    )
+    hashed = base64.urlsafe_b64encode(hashlib.sha256((verifier or "").encode()).digest()).rstrip(b"=").decode()
     if challenge is None or verifier is None or not equal(hashed, challenge):
         raise GrantError("code_verifier does not fit.", code="invalid_grant")

@@ -56,9 +56,7 @@ class Tokens:
         }
         return self._sign(claims, ACCESS_TOKEN), jti
 
-    def id_token(
-        self, client_id: str, subject: str, access_token: str, now: datetime, extra: Mapping[str, Any]
-    ) -> str:
+    def id_token(self, client_id: str, subject: str, access_token: str, now: datetime, extra: Mapping[str, Any]) -> str:
         """An ID token (OpenID Connect Core §2) with `at_hash`."""
         at = int(now.timestamp())
         half = hashlib.sha256(access_token.encode()).digest()[:16]
@@ -100,19 +98,14 @@ class Tokens:
 
     def successor(self, refresh_token: str) -> str:
         """The refresh token that follows this one: always the same, so a lost answer can be repeated."""
-        return (
-            "rt_"
-            + base64.urlsafe_b64encode(self._keyring.derive("refresh", refresh_token)).rstrip(b"=").decode()
-        )
+        return "rt_" + base64.urlsafe_b64encode(self._keyring.derive("refresh", refresh_token)).rstrip(b"=").decode()
 
     def _sign(self, claims: Mapping[str, Any], typ: str) -> str:
         with _rsa:
             return jose.sign(self._keyring.sign_key("oidc-sign"), claims, typ)
 
 
-def audience_of(
-    apps: Apps, client: Client, issuer: str, scopes: tuple[str, ...], resource: str | None
-) -> str:
+def audience_of(apps: Apps, client: Client, issuer: str, scopes: tuple[str, ...], resource: str | None) -> str:
     """Whom an access token is for (RFC 8707 §2.2): the resource asked for, else userinfo (the issuer) for OpenID
     scopes, else the client's only resource. Raises `Invalid` (code `invalid_target`)."""
     if resource is not None:

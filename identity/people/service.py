@@ -146,9 +146,7 @@ def rename_login(unit: Unit, user_id: UUID, login: str) -> bool:
     return True
 
 
-def link_source_account(
-    unit: Unit, source_id: UUID, immutable_id: str, user_id: UUID, dn: str
-) -> SourceAccount:
+def link_source_account(unit: Unit, source_id: UUID, immutable_id: str, user_id: UUID, dn: str) -> SourceAccount:
     """This directory entry is this identity from now on."""
     account = SourceAccount(
         source_id=source_id,

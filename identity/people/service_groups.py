@@ -53,9 +53,7 @@ def get_group(unit: Unit, name: str) -> Group:
     return row
 
 
-def change_members(
-    unit: Unit, group_id: UUID, *, add: Iterable[UUID] = (), remove: Iterable[UUID] = ()
-) -> int:
+def change_members(unit: Unit, group_id: UUID, *, add: Iterable[UUID] = (), remove: Iterable[UUID] = ()) -> int:
     """Put identities into a group and take others out; the number of facts that changed."""
     group = _writable(unit, group_id)
     added = [
@@ -79,9 +77,7 @@ def change_members(
     return len(added) + len(removed)
 
 
-def change_children(
-    unit: Unit, group_id: UUID, *, add: Iterable[UUID] = (), remove: Iterable[UUID] = ()
-) -> int:
+def change_children(unit: Unit, group_id: UUID, *, add: Iterable[UUID] = (), remove: Iterable[UUID] = ()) -> int:
     """Nest groups below a group and take others out. A cycle is kept as the directory has it: readers of group
     edges terminate on cycles and give nobody anything by them."""
     group = _writable(unit, group_id)

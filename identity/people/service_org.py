@@ -70,28 +70,26 @@ def put_org_unit(
         rebuild_closure(unit)
     if created or moved or renamed:
         unit.facts.touch("org")
-        unit.record(
-            Record(
-                kind=Kind.ORG_UNIT_CREATED if created else Kind.ORG_UNIT_CHANGED,
-                result="success",
-                resource_type="org_unit",
-                resource_id=row.code,
-                before=None if created else before,
-                after={
-                    **after,
-                    "parent": wanted.parent_code,
-                    "company": wanted.company_code,
-                },
-            )
-        )
+        _record(unit, wanted, None if created else before, after)
     return row
+
+
+def _record(unit: Unit, wanted: OrgUnitInput, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    unit.record(
+        Record(
+            kind=Kind.ORG_UNIT_CREATED if before is None else Kind.ORG_UNIT_CHANGED,
+            result="success",
+            resource_type="org_unit",
+            resource_id=wanted.code,
+            before=before,
+            after={**after, "parent": wanted.parent_code, "company": wanted.company_code},
+        )
+    )
 
 
 def find_org_unit(unit: Unit, code: str, tree: str = "administrative") -> OrgUnit | None:
     """The unit with this code."""
-    return unit.db.execute(
-        select(OrgUnit).where(OrgUnit.tree == tree, OrgUnit.code == code)
-    ).scalar_one_or_none()
+    return unit.db.execute(select(OrgUnit).where(OrgUnit.tree == tree, OrgUnit.code == code)).scalar_one_or_none()
 
 
 def get_org_unit(unit: Unit, code: str, tree: str = "administrative") -> OrgUnit:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from policies import Amount, Grant, Scope
+from policies import ANYWHERE, Amount, Grant, Scope
 
 CONSOLE_APPLICATION = "tessera"
 BUSINESS = "business"
@@ -70,7 +70,7 @@ class MappingRule:
     exclude: bool = False
     condition: Callable[[Mapping[str, Any]], bool] | None = None
     transform: str = "inherit"
-    scope: Scope = Scope(None, None, None)
+    scope: Scope = ANYWHERE
     limit: Amount | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
@@ -169,24 +169,19 @@ class _Holder:
     employment: EmploymentFact | None
 
 
-_ANYWHERE = Scope(None, None, None)
-
-
 def _sources(user: UserFacts, world: MappingWorld) -> dict[tuple[str, str], _Holder]:
     primary = next((one for one in user.employments if one.primary), None)
     sources: dict[tuple[str, str], _Holder] = {
-        ("user", str(user.id)): _Holder((), _ANYWHERE, None, None, None, primary),
+        ("user", str(user.id)): _Holder((), ANYWHERE, None, None, None, primary),
     }
     for name, path in group_paths(user.groups, world.group_parents).items():
         steps = tuple(f"group:{one}" for one in path)
-        sources["group", name] = _Holder(steps, _ANYWHERE, None, None, None, primary)
+        sources["group", name] = _Holder(steps, ANYWHERE, None, None, None, primary)
     for job in user.employments:
         bound = Scope(job.company, None, None)
         if job.position:
             steps = (f"position:{job.position}",)
-            sources["position", job.position] = _Holder(
-                steps, bound, None, job.valid_from, job.valid_until, job
-            )
+            sources["position", job.position] = _Holder(steps, bound, None, job.valid_from, job.valid_until, job)
         for code in job.org_units:
             steps = (f"unit:{code}",)
             sources["unit", code] = _Holder(steps, bound, None, job.valid_from, job.valid_until, job)
@@ -230,12 +225,10 @@ def _mapped(
         yield Derivation(grant, (*holder.steps, f"mapping:{row.id}", f"role:{row.role}"), mapped=True)
 
 
-def _transform(
-    row: MappingRule, holder: _Holder, user: UserFacts
-) -> tuple[Scope | None, Amount | str | None]:
+def _transform(row: MappingRule, holder: _Holder, user: UserFacts) -> tuple[Scope | None, Amount | str | None]:
     """The membership's scope (None = nothing is left) and limit ("none" = amounts that cannot be compared)."""
     job = holder.employment or next((one for one in user.employments if one.primary), None)
-    wanted = row.scope if row.transform != "inherit" else _ANYWHERE
+    wanted = row.scope if row.transform != "inherit" else ANYWHERE
     if OWN in (wanted.company, wanted.org_unit):
         if job is None:
             return None, None

@@ -109,10 +109,7 @@ def permission_rows(content: RuleSetInput, version: int) -> list[dict[str, Any]]
 
 def inheritance_rows(content: RuleSetInput, version: int) -> list[dict[str, Any]]:
     """Rows of `role_inheritance`."""
-    return [
-        {"version": version, "senior_key": one.senior, "junior_key": one.junior}
-        for one in content.inheritance
-    ]
+    return [{"version": version, "senior_key": one.senior, "junior_key": one.junior} for one in content.inheritance]
 
 
 def mapping_rows(content: RuleSetInput, version: int) -> list[dict[str, Any]]:
@@ -210,29 +207,7 @@ def rule_set(content: RuleSetInput, version: int, built_in: Sequence[Permission]
 
 def problems(content: RuleSetInput, known_roles: set[str]) -> list[str]:
     """What is wrong with this content, as sentences; empty when it may be stored."""
-    found: list[str] = []
-    for name, rows in (
-        ("permission", content.permissions),
-        ("mapping", content.mappings),
-    ):
-        ids = [row_id(one) for one in rows]
-        if len(ids) != len(set(ids)):
-            found.append(f"a {name} stands twice")
-    for row in content.permissions:
-        if row.application == CONSOLE_APPLICATION:
-            found.append("permissions of the console are built in")
-        if not row.role.startswith((f"{row.application}:", f"{BUSINESS}:")):
-            found.append(f"role {row.role} cannot carry a permission of {row.application}")
-    for one in content.mappings:
-        if one.role.startswith(f"{CONSOLE_APPLICATION}:"):
-            found.append("administration roles never come from a mapping")
-        if one.role not in known_roles:
-            found.append(f"unknown role {one.role}")
-        if one.source_kind == "business_role" and one.source not in known_roles:
-            found.append(f"unknown business role {one.source}")
-    for edge in content.inheritance:
-        if any(key.startswith(f"{CONSOLE_APPLICATION}:") for key in (edge.senior, edge.junior)):
-            found.append("administration roles stand in no hierarchy")
+    found = [*_repeated(content), *_misplaced(content), *_mapping_problems(content, known_roles)]
     try:
         built = rule_set(content, 0)
         mapping_rules(content)
@@ -241,16 +216,49 @@ def problems(content: RuleSetInput, known_roles: set[str]) -> list[str]:
     return [*found, *validate(built, known_roles)]
 
 
+def _repeated(content: RuleSetInput) -> list[str]:
+    found = []
+    for name, rows in (("permission", content.permissions), ("mapping", content.mappings)):
+        ids = [row_id(one) for one in rows]
+        if len(ids) != len(set(ids)):
+            found.append(f"a {name} stands twice")
+    return found
+
+
+def _misplaced(content: RuleSetInput) -> list[str]:
+    console = f"{CONSOLE_APPLICATION}:"
+    found = [
+        "permissions of the console are built in"
+        for row in content.permissions
+        if row.application == CONSOLE_APPLICATION
+    ]
+    found += [
+        f"role {row.role} cannot carry a permission of {row.application}"
+        for row in content.permissions
+        if not row.role.startswith((f"{row.application}:", f"{BUSINESS}:"))
+    ]
+    edges = [key for edge in content.inheritance for key in (edge.senior, edge.junior)]
+    return found + ["administration roles stand in no hierarchy" for key in edges if key.startswith(console)]
+
+
+def _mapping_problems(content: RuleSetInput, known_roles: set[str]) -> list[str]:
+    found = []
+    for one in content.mappings:
+        if one.role.startswith(f"{CONSOLE_APPLICATION}:"):
+            found.append("administration roles never come from a mapping")
+        if one.role not in known_roles:
+            found.append(f"unknown role {one.role}")
+        if one.source_kind == "business_role" and one.source not in known_roles:
+            found.append(f"unknown business role {one.source}")
+    return found
+
+
 def difference(old: RuleSetInput, new: RuleSetInput) -> dict[str, Any]:
     """What a new version adds and removes, for the record."""
     changes: dict[str, Any] = {}
     for name in RuleSetInput.model_fields:
-        before = {
-            row_id(row): row.model_dump(mode="json", exclude_defaults=True) for row in getattr(old, name)
-        }
-        after = {
-            row_id(row): row.model_dump(mode="json", exclude_defaults=True) for row in getattr(new, name)
-        }
+        before = {row_id(row): row.model_dump(mode="json", exclude_defaults=True) for row in getattr(old, name)}
+        after = {row_id(row): row.model_dump(mode="json", exclude_defaults=True) for row in getattr(new, name)}
         added = [after[key] for key in after.keys() - before.keys()]
         removed = [before[key] for key in before.keys() - after.keys()]
         if added:

@@ -81,9 +81,7 @@ def bootstrap_administrator(
 def _ensure_console_role(unit: Unit, key: str) -> None:
     if unit.db.execute(select(Role.id).where(Role.key == key)).first() is None:
         name = key.partition(":")[2]
-        unit.db.add(
-            Role(key=key, name=name, title=name, built_in=True, managed_by="built-in", created_at=unit.now)
-        )
+        unit.db.add(Role(key=key, name=name, title=name, built_in=True, managed_by="built-in", created_at=unit.now))
         unit.db.flush()
 
 

@@ -28,9 +28,7 @@ from identity.roles.models import (
 
 def version_in_force(unit: Unit) -> int | None:
     """The version that decides, or None on an empty installation."""
-    return unit.db.execute(
-        select(PolicyInForce.version).where(PolicyInForce.rev_until.is_(None))
-    ).scalar_one_or_none()
+    return unit.db.execute(select(PolicyInForce.version).where(PolicyInForce.rev_until.is_(None))).scalar_one_or_none()
 
 
 def put_role(

@@ -20,10 +20,7 @@ def build(public_url: str, keys: Sequence[CertificateKey], now: datetime) -> byt
     """The document: the current and the next signing certificate, so that service providers can be ready."""
     descriptor = _M.IDPSSODescriptor(
         *(_key(key) for key in keys),
-        *(
-            _M.NameIDFormat(one)
-            for one in (names.PERSISTENT, names.TRANSIENT, names.EMAIL, names.UNSPECIFIED)
-        ),
+        *(_M.NameIDFormat(one) for one in (names.PERSISTENT, names.TRANSIENT, names.EMAIL, names.UNSPECIFIED)),
         *(
             _M.SingleSignOnService(Binding=binding, Location=f"{public_url}/saml/sso")
             for binding in (names.REDIRECT, names.POST)
@@ -41,4 +38,5 @@ def build(public_url: str, keys: Sequence[CertificateKey], now: datetime) -> byt
 
 def _key(key: CertificateKey) -> etree._Element:
     body = "".join(line for line in key.certificate_pem.splitlines() if "CERTIFICATE" not in line)
-    return _M.KeyDescriptor(_D.KeyInfo(_D.X509Data(_D.X509Certificate(body))), use="signing")
+    described: etree._Element = _M.KeyDescriptor(_D.KeyInfo(_D.X509Data(_D.X509Certificate(body))), use="signing")
+    return described

@@ -91,7 +91,8 @@ def _response(issuer: str, acs_url: str, in_response_to: str | None, now: dateti
     attributes = {"ID": _id(), "Version": "2.0", "IssueInstant": _time(now), "Destination": acs_url}
     if in_response_to:
         attributes["InResponseTo"] = in_response_to
-    return _P.Response(_A.Issuer(issuer), **attributes)
+    response: etree._Element = _P.Response(_A.Issuer(issuer), **attributes)
+    return response
 
 
 def _assertion(statement: Statement, now: datetime) -> etree._Element:
@@ -101,12 +102,10 @@ def _assertion(statement: Statement, now: datetime) -> etree._Element:
         confirmation["InResponseTo"] = statement.in_response_to
     session_until = min(now + timedelta(seconds=SESSION_S), statement.session_expires_at)
     reference = names.MFA_CLASS if statement.acr == ACR_MFA else names.PASSWORD_CLASS
-    assertion = _A.Assertion(
+    assertion: etree._Element = _A.Assertion(
         _A.Issuer(statement.issuer),
         _A.Subject(
-            _A.NameID(
-                _text(statement.name_id), Format=statement.name_id_format, SPNameQualifier=statement.audience
-            ),
+            _A.NameID(_text(statement.name_id), Format=statement.name_id_format, SPNameQualifier=statement.audience),
             _A.SubjectConfirmation(_A.SubjectConfirmationData(**confirmation), Method=names.BEARER),
         ),
         _A.Conditions(

@@ -41,9 +41,7 @@ _STATUS = {
 @public("metadata")
 def metadata() -> Response:
     """Our metadata."""
-    body = documents.build(
-        use(Settings).public_url, use(Keyring).certificate_keys("saml-sign"), request_now()
-    )
+    body = documents.build(use(Settings).public_url, use(Keyring).certificate_keys("saml-sign"), request_now())
     return make_response(body, 200, {"Content-Type": "application/samlmetadata+xml"})
 
 
@@ -180,13 +178,9 @@ def _refuse(reason: str, reply: Any) -> Response:
     sp = _sp(reply)
     status, second = _STATUS.get(reason, ("Responder", "RequestDenied"))
     with open_unit(write=False) as unit:
-        unit.record(
-            Record(kind=Kind.SAML_REQUEST_REFUSED, result="refused", reason=reason, application=sp.app.code)
-        )
+        unit.record(Record(kind=Kind.SAML_REQUEST_REFUSED, result="refused", reason=reason, application=sp.app.code))
     issuer = f"{use(Settings).public_url}/saml/metadata"
-    body = response.build_error(
-        issuer, reply["acs"], reply["request_id"], status, second, _key(), request_now()
-    )
+    body = response.build_error(issuer, reply["acs"], reply["request_id"], status, second, _key(), request_now())
     return _post(reply, body)
 
 

@@ -16,7 +16,5 @@ def check(plan: SyncPlan, known: KnownDirectory) -> str | None:
     disables = plan.counts.get("user_disable", 0)
     allowed = max(DISABLES_MIN, int(known.active_users * DISABLES_SHARE))
     if disables > allowed:
-        return (
-            f"would disable {disables} of {known.active_users} active accounts; {allowed} are allowed at once"
-        )
+        return f"would disable {disables} of {known.active_users} active accounts; {allowed} are allowed at once"
     return None

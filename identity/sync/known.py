@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from identity.people.inputs import fold_login
 from identity.people.models import (
     Employment,
     Group,
@@ -28,14 +27,10 @@ def load_known(db: Session, source_id: UUID) -> KnownDirectory:
     """Read the source's accounts, groups and departments."""
     accounts = dict(
         db.execute(
-            select(SourceAccount.user_id, SourceAccount.immutable_id).where(
-                SourceAccount.source_id == source_id
-            )
-        )
-        .tuples()
-        .all()
+            select(SourceAccount.user_id, SourceAccount.immutable_id).where(SourceAccount.source_id == source_id)
+        ).all()
     )
-    logins = db.execute(select(User.id, User.login_key)).tuples().all()
+    logins = db.execute(select(User.id, User.login_key)).all()
     return KnownDirectory(
         users=_users(db, accounts),
         groups=_groups(db, source_id, accounts),
@@ -76,22 +71,16 @@ def _users(db: Session, accounts: dict[UUID, str]) -> dict[str, KnownUser]:
             user_id=str(user_id),
             login=login,
             active=state == "active",
-            profile={
-                name: getattr(profile, name)
-                for name in ("name", "family_name", "given_name", "mail", "phone")
-            },
+            profile={name: getattr(profile, name) for name in ("name", "family_name", "given_name", "mail", "phone")},
             employment={
-                name: getattr(job, name, None)
-                for name in ("company", "department", "position", "employee_number")
+                name: getattr(job, name, None) for name in ("company", "department", "position", "employee_number")
             },
         )
     return found
 
 
 def _groups(db: Session, source_id: UUID, accounts: dict[UUID, str]) -> dict[str, KnownGroup]:
-    rows = db.execute(
-        select(Group.id, Group.immutable_id, Group.name).where(Group.source_id == source_id)
-    ).all()
+    rows = db.execute(select(Group.id, Group.immutable_id, Group.name).where(Group.source_id == source_id)).all()
     ids = {row.id: row.immutable_id or "" for row in rows}
     users: dict[UUID, set[str]] = {}
     children: dict[UUID, set[str]] = {}

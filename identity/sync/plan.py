@@ -129,8 +129,7 @@ def _conflicts(users: Iterable[DirectoryEntry], known: KnownDirectory, names: At
         number = entry.first(names.employee_number)
         if (
             number
-            and numbers.setdefault((entry.first(names.company), number), entry.immutable_id)
-            != entry.immutable_id
+            and numbers.setdefault((entry.first(names.company), number), entry.immutable_id) != entry.immutable_id
         ):
             reason = f"the employee number {number} stands twice in one company"
         if reason:
@@ -138,9 +137,7 @@ def _conflicts(users: Iterable[DirectoryEntry], known: KnownDirectory, names: At
     return found
 
 
-def _departments(
-    entries: Iterable[DirectoryEntry], known: KnownDirectory, names: AttributeMap
-) -> list[Change]:
+def _departments(entries: Iterable[DirectoryEntry], known: KnownDirectory, names: AttributeMap) -> list[Change]:
     changes = []
     for entry in entries:
         code = entry.first(names.department_code)
@@ -214,23 +211,19 @@ def _group(
     changes = []
     if have is None or have.name != name:
         values = {"name": name, "display_name": entry.first("description") or name, "dn": entry.dn}
-        changes.append(
-            Change("group_put", entry.immutable_id, name, "new or renamed in the directory", values)
-        )
+        changes.append(Change("group_put", entry.immutable_id, name, "new or renamed in the directory", values))
     members = [by_dn[dn] for dn in entry.members if dn in by_dn and by_dn[dn].immutable_id not in blocked]
     users = frozenset(one.immutable_id for one in members if one.kind == "user")
     children = frozenset(one.immutable_id for one in members if one.kind == "group" and one is not entry)
     before = have or KnownGroup(name, frozenset(), frozenset())
-    values = {
+    moves = {
         "add_users": sorted(users - before.users),
         "remove_users": sorted(before.users - users),
         "add_groups": sorted(children - before.children),
         "remove_groups": sorted(before.children - children),
     }
-    if any(values.values()):
-        changes.append(
-            Change("group_members", entry.immutable_id, name, "members changed in the directory", values)
-        )
+    if any(moves.values()):
+        changes.append(Change("group_members", entry.immutable_id, name, "members changed in the directory", moves))
     return changes
 
 

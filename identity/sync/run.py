@@ -57,6 +57,9 @@ def run_source(
         return _run(units, source, run_id, actor, dry_run=dry_run, approved=approved)
     except TesseraError as error:
         return _end(units, source, run_id, actor, "failed", error=error.public)
+    except Exception:
+        _end(units, source, run_id, actor, "failed", error="The run met a fault of ours; see the log.")
+        raise
     finally:
         with units.open(actor) as unit:
             release(unit.db, held, unit.now)
@@ -65,11 +68,7 @@ def run_source(
 def run_due(units: Units, now: datetime) -> None:
     """Run every enabled source whose interval has passed; the worker calls this."""
     with units.open(Actor.system("worker:sync"), write=False, now=now) as unit:
-        due = [
-            source.code
-            for source in unit.db.execute(select(DirectorySource)).scalars()
-            if _is_due(unit, source)
-        ]
+        due = [source.code for source in unit.db.execute(select(DirectorySource)).scalars() if _is_due(unit, source)]
     for code in due:
         try:
             run_source(units, code, Actor.system(f"sync:{code}"))
@@ -81,10 +80,7 @@ def _is_due(unit: Unit, source: DirectorySource) -> bool:
     if not source.enabled or source.interval_s is None:
         return False
     last = unit.db.execute(
-        select(SyncRun.started_at)
-        .where(SyncRun.source_id == source.id)
-        .order_by(SyncRun.started_at.desc())
-        .limit(1)
+        select(SyncRun.started_at).where(SyncRun.source_id == source.id).order_by(SyncRun.started_at.desc()).limit(1)
     ).scalar_one_or_none()
     return last is None or unit.now - last >= timedelta(seconds=source.interval_s)
 
@@ -93,9 +89,7 @@ def _begin(
     units: Units, code: str, actor: Actor, dry_run: bool, reason: str | None
 ) -> tuple[DirectorySource, UUID, Held]:
     with units.open(actor, reason=reason) as unit:
-        source = unit.db.execute(
-            select(DirectorySource).where(DirectorySource.code == code)
-        ).scalar_one_or_none()
+        source = unit.db.execute(select(DirectorySource).where(DirectorySource.code == code)).scalar_one_or_none()
         if source is None:
             raise NotFound(f"There is no directory {code!r}.")
         unit.require("run", "sync", code)

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 SUFFIX = "dc=xinghe,dc=example"
 ADMIN_DN, ADMIN_PASSWORD = f"cn=admin,{SUFFIX}", "directory-admin"
@@ -36,14 +37,16 @@ class Slapd:
         self.port = free_port()
         self.url = f"ldap://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Slapd:
+    def __enter__(self) -> Self:
         data = self.folder / "data"
         data.mkdir(parents=True)
         config = self.folder / "slapd.conf"
         config.write_text(self._config(data), encoding="utf-8")
         self._log = (self.folder / "slapd.log").open("wb")
         self._process = subprocess.Popen(
-            ["/usr/sbin/slapd", "-d", "0", "-f", str(config), "-h", self.url], stdout=self._log, stderr=self._log
+            ["/usr/sbin/slapd", "-d", "0", "-f", str(config), "-h", self.url],
+            stdout=self._log,
+            stderr=self._log,
         )
         for _ in range(100):
             with socket.socket() as probe:
@@ -52,7 +55,9 @@ class Slapd:
             time.sleep(0.05)
         raise RuntimeError("slapd did not start; see " + str(self.folder / "slapd.log"))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.terminate()
         self._process.wait(timeout=10)
         self._log.close()

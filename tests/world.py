@@ -1,0 +1,216 @@
+"""One Tessera under test, spoken to through its WSGI application as a client would."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+from uuid import UUID
+
+from werkzeug.test import Client, TestResponse
+
+from identity.app import create_app
+from identity.audit.recorder import Recorder
+from identity.configuration.apply import apply
+from identity.configuration.document import Document
+from identity.core import migrate
+from identity.core.db import Database
+from identity.core.feed import Feed
+from identity.core.record import Actor
+from identity.core.settings import Settings
+from identity.core.unit import Unit, Units
+from identity.keys.keyring import ensure_keys
+from identity.login.authenticate import set_password
+from identity.people.inputs import GroupInput, NewUser, Profile
+from identity.people.models import User
+from identity.people.service import create_user
+from identity.people.service_groups import change_members, put_group
+
+PASSWORD = "correct horse battery"
+CALLBACK = "https://app.example/cb"
+API = "https://api.example/"
+
+COMPANY: dict[str, Any] = {
+    "applications": [
+        {
+            "code": "expense",
+            "name": "报销",
+            "name_en": "Expenses",
+            "credential": "env:TEST_SECRET",
+            "released_claims": ["preferred_username", "name", "roles"],
+            "oidc": [
+                {
+                    "client_id": "expense",
+                    "secret": "env:TEST_SECRET",
+                    "redirect_uris": [CALLBACK],
+                    "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
+                    "scopes": ["openid", "profile", "roles", "vouchers"],
+                    "resources": [API],
+                }
+            ],
+            "apis": [{"identifier": API, "scopes": ["vouchers"]}],
+            "cas": [{"url": "https://app.example/cas"}],
+        }
+    ],
+    "roles": [
+        {"application": "expense", "name": "employee", "title": "Employee"},
+        {"application": "expense", "name": "approver", "title": "Approver"},
+    ],
+    "permissions": [
+        {"role": "expense:employee", "type": "application", "pattern": "expense", "actions": ["sso"]},
+        {"role": "expense:employee", "type": "claim", "actions": ["submit", "read"]},
+        {"role": "expense:approver", "type": "claim", "actions": ["approve"]},
+    ],
+    "mappings": [
+        {"group": "staff", "role": "expense:employee"},
+        {"group": "leads", "role": "expense:approver", "limit": {"value": "5000.00", "currency": "CNY"}},
+    ],
+    "duties": [
+        {
+            "id": "P01",
+            "kind": "object",
+            "title": "submitter ≠ approver",
+            "definition": {"application": "expense", "type": "claim", "actions": ["submit", "approve"]},
+        }
+    ],
+}
+
+
+class World:
+    """Tessera with two groups (`staff`, `leads`) and one application."""
+
+    def __init__(self, database_url: str, folder: Path) -> None:
+        self.settings = Settings.model_validate(
+            {
+                "tessera_demo": True,
+                "tessera_var": folder / "var",
+                "database_url": database_url,
+                "failed_login_min_ms": 0,
+                "log_level": "ERROR",
+            }
+        )
+        self.app = create_app(self.settings)
+        self.things: dict[type, Any] = self.app.extensions["tessera"]
+        self.database: Database = self.things[Database]
+        self.units: Units = self.things[Units]
+        migrate.upgrade(self.database.engine)
+        self.secret = "test-secret"
+        (folder / "secret").write_text(self.secret)
+        document = Document.model_validate(_with_files(COMPANY))
+        with self.unit() as unit:
+            ensure_keys(unit, self.app.extensions["tessera_root"])
+        with self.unit() as unit:
+            apply(unit, document, folder, set_password)
+        with self.unit() as unit:
+            for name in ("staff", "leads"):
+                put_group(unit, GroupInput(name=name, display_name=name))
+
+    def close(self) -> None:
+        feed: Feed = self.things[Feed]
+        feed.stop()
+        recorder: Recorder = self.things[Recorder]
+        recorder.stop()
+        self.database.engine.dispose()
+
+    def unit(self) -> Any:
+        """A Unit of the test's own."""
+        return self.units.open(Actor.system("test"))
+
+    def person(self, login: str, *groups: str) -> UUID:
+        """A new person who signs in with `PASSWORD`."""
+        with self.unit() as unit:
+            user = create_user(unit, NewUser(login=login, profile=Profile(name=login.title())))
+            set_password(unit, user, PASSWORD)
+            user_id: UUID = user.id
+        self.join(user_id, *groups)
+        return user_id
+
+    def join(self, user_id: UUID, *groups: str) -> None:
+        with self.unit() as unit:
+            for name in groups:
+                group = put_group(unit, GroupInput(name=name, display_name=name))
+                change_members(unit, group.id, add=[user_id])
+
+    def sub(self, user_id: UUID) -> str:
+        with self.unit() as unit:
+            user = _unit(unit).db.get(User, user_id)
+            assert user is not None
+            return str(user.sub)
+
+    def browser(self) -> Browser:
+        return Browser(Client(self.app.extensions["tessera_edge"]))
+
+    def call(self, method: str, path: str, **options: Any) -> TestResponse:
+        """One request without cookies."""
+        return Client(self.app.extensions["tessera_edge"], use_cookies=False).open(path, method=method, **options)
+
+    def decide(self, user_id: UUID, action: str, resource: str, intent: str = "ask", **properties: Any) -> Any:
+        body = {
+            "subject": {"type": "user", "id": self.sub(user_id)},
+            "action": {"name": action},
+            "resource": {"type": "claim", "id": resource, "properties": properties},
+            "context": {"intent": intent},
+        }
+        answer = self.call("POST", "/access/v1/evaluation", json=body, auth=("expense", self.secret))
+        assert answer.status_code == 200, answer.text
+        return answer.json
+
+    def token(self, **form: str) -> TestResponse:
+        return self.call("POST", "/oauth/token", data=form, auth=("expense", self.secret))
+
+
+class Browser:
+    """A browser that follows our own redirects."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def go(self, path: str) -> TestResponse:
+        return self.client.get(path, base_url="http://localhost:8000", follow_redirects=False)
+
+    def follow(self, answer: TestResponse) -> TestResponse:
+        while answer.status_code in {302, 303} and answer.headers["Location"].startswith("/"):
+            answer = self.go(answer.headers["Location"])
+        return answer
+
+    def sign_in(self, login: str, password: str = PASSWORD, start: str = "/") -> TestResponse:
+        page = self.follow(self.go(start))
+        form = dict(re.findall(r'<input type="hidden" name="(csrf_token|tx)" value="([^"]*)"', page.text))
+        data = {name: unescape(value) for name, value in form.items()} | {"login": login, "password": password}
+        return self.follow(self.client.post("/login", data=data, base_url="http://localhost:8000"))
+
+    def authorize(self, scope: str = "openid roles", **extra: str) -> tuple[dict[str, str], str]:
+        """Ask for a code; the fields that came back and the PKCE verifier."""
+        verifier = secrets.token_urlsafe(48)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "client_id": "expense",
+            "response_type": "code",
+            "redirect_uri": CALLBACK,
+            "scope": scope,
+            "state": "s",
+            "nonce": "n",
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            **extra,
+        }
+        answer = self.follow(self.go(f"/oauth/authorize?{urlencode(query)}"))
+        back = parse_qs(urlsplit(answer.headers.get("Location", "")).query)
+        return {name: values[0] for name, values in back.items()}, verifier
+
+
+def _unit(unit: Unit) -> Unit:
+    return unit
+
+
+def _with_files(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_files(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_files(one) for one in value]
+    return "file:secret" if value == "env:TEST_SECRET" else value
