@@ -50,8 +50,8 @@ class OpenLdapDirectory:
             raise ReadIncomplete("The directory holds no users.", s.users_base, code="read_empty")
         return tuple(entries)
 
-    def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:
-        """Find the entry by its id (its DN may have changed), then bind as it. One failed sign-in is one failed bind."""
+    def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
+        """Find the entry by its id (its DN may have changed), then bind as it. One sign-in, one bind."""
         if not password:
             return "wrong_password"
         if not BIND_SLOTS.acquire(timeout=1):
@@ -92,9 +92,7 @@ class OpenLdapDirectory:
                 self._start(connection)
                 connection.bind()
                 if connection.result["result"] != OK:
-                    raise Unavailable(
-                        "The directory refused our account.", str(connection.result["description"])
-                    )
+                    raise Unavailable("The directory refused our account.", str(connection.result["description"]))
             except (LDAPException, OSError) as error:
                 problems.append(f"{connection.server.host}: {error}")
                 continue
@@ -105,17 +103,13 @@ class OpenLdapDirectory:
             finally:
                 connection.unbind()
             return
-        raise Unavailable(
-            "The directory cannot be reached.", "; ".join(problems), code="directory_unreachable"
-        )
+        raise Unavailable("The directory cannot be reached.", "; ".join(problems), code="directory_unreachable")
 
     def _connections(self, user: str, password: str) -> Iterator[Connection]:
         s = self._settings
         tls = Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=s.ca_file, version=ssl.PROTOCOL_TLS_CLIENT)
         for url in s.urls:
-            server = Server(
-                url, use_ssl=s.tls == "ldaps", tls=tls, get_info=NONE, connect_timeout=s.connect_timeout_s
-            )
+            server = Server(url, use_ssl=s.tls == "ldaps", tls=tls, get_info=NONE, connect_timeout=s.connect_timeout_s)
             yield Connection(
                 server,
                 user=user,
@@ -161,9 +155,7 @@ def _entry(kind: str, found: dict[str, Any]) -> DirectoryEntry:
     }
     ids = attributes.get("entryuuid", ())
     if not ids:
-        raise ReadIncomplete(
-            "The directory hides entryUUID from our account.", found["dn"], code="no_entry_uuid"
-        )
+        raise ReadIncomplete("The directory hides entryUUID from our account.", found["dn"], code="no_entry_uuid")
     return DirectoryEntry(
         kind=kind,  # type: ignore[arg-type]
         immutable_id=ids[0],
@@ -192,11 +184,7 @@ def _disabled(raw: dict[str, list[bytes]]) -> bool:
 def _check_transport(url: str, tls: Literal["ldaps", "starttls", "none"]) -> None:
     """Nothing but loopback may be spoken to in clear."""
     parts = urlsplit(url)
-    if (
-        parts.scheme not in {"ldap", "ldaps"}
-        or not parts.hostname
-        or (tls == "ldaps") != (parts.scheme == "ldaps")
-    ):
+    if parts.scheme not in {"ldap", "ldaps"} or not parts.hostname or (tls == "ldaps") != (parts.scheme == "ldaps"):
         raise Invalid(f"{url} does not fit the TLS mode {tls}.", code="directory_url")
     if tls == "none":
         try:

@@ -66,9 +66,7 @@ class UserAttributes(_Value):
     department: AttributeName | None = "departmentNumber"
     position: AttributeName | None = "title"
     manager: AttributeName | None = "manager"
-    facts: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], AttributeName] = Field(
-        default_factory=dict
-    )
+    facts: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], AttributeName] = Field(default_factory=dict)
 
 
 class GroupAttributes(_Value):
@@ -122,9 +120,7 @@ class DirectorySettings(_Value):
     group: GroupAttributes = GroupAttributes()
     department: DepartmentAttributes = DepartmentAttributes()
     disabled_when: Marker | None = None
-    valid_until: AttributeName | None = Field(
-        None, description="Attribute with an end: generalized time or date."
-    )
+    valid_until: AttributeName | None = Field(None, description="Attribute with an end: generalized time or date.")
     time_zone: str = Field("Asia/Shanghai", description="A date as an end is the end of that day here.")
     page_size: int = Field(1_000, ge=1, le=10_000)
     connect_timeout_s: float = Field(2.0, gt=0, le=5)
@@ -175,20 +171,10 @@ class DirectorySettings(_Value):
     def _check_url(self, url: str) -> None:
         parts = urlsplit(url)
         scheme = "ldaps" if self.tls == "ldaps" else "ldap"
-        if (
-            parts.scheme != scheme
-            or not parts.hostname
-            or parts.path.strip("/")
-            or parts.query
-            or parts.username
-        ):
-            raise ValueError(
-                f"{url!r} is not {scheme}://host or {scheme}://host:port as tls = {self.tls} asks for"
-            )
+        if parts.scheme != scheme or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
+            raise ValueError(f"{url!r} is not {scheme}://host or {scheme}://host:port as tls = {self.tls} asks for")
         if self.tls == "plain" and not _is_loopback(parts.hostname):
-            raise ValueError(
-                f"{url!r}: passwords would cross the network in clear; plain is for loopback only"
-            )
+            raise ValueError(f"{url!r}: passwords would cross the network in clear; plain is for loopback only")
 
     @classmethod
     def load(cls, values: Any) -> DirectorySettings:
@@ -196,12 +182,8 @@ class DirectorySettings(_Value):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = [
-                f"{'.'.join(map(str, one['loc'])) or 'directory'}: {one['msg']}" for one in error.errors()
-            ]
-            raise Invalid(
-                "The directory's settings are not valid: " + "; ".join(faults), code="settings"
-            ) from None
+            faults = [f"{'.'.join(map(str, one['loc'])) or 'directory'}: {one['msg']}" for one in error.errors()]
+            raise Invalid("The directory's settings are not valid: " + "; ".join(faults), code="settings") from None
 
 
 def _refuse(check: Any, value: str) -> None:
