@@ -97,26 +97,31 @@ class Access:
             user is not None and engine.in_dynamic_duty(user.subject)
         )
 
-    def perform(
-        self, connection: Connection, call: Call, requests: list[AccessRequest]
-    ) -> list[tuple[Decided, Record]]:
-        """Decide acts that a duty rule names, inside the caller's write transaction.
+    def perform(self, connection: Connection, call: Call, request: AccessRequest) -> tuple[Decided, Record]:
+        """Decide an act that a duty rule names, inside the caller's write transaction, which holds the `lock`.
 
-        Locks the objects and persons in sorted order, reads the acts known so far, decides, and inserts the act of
-        every permitted `perform` (foundations §4). The records are returned, not yet written.
+        Reads the acts known so far, decides, and inserts the act of a permitted `perform` (foundations §4). The
+        record is returned, not yet written.
         """
         snapshot = self.snapshot()
-        self._lock(connection, snapshot, requests)
-        answers = []
-        for request in requests:
-            user = snapshot.users.get(request.user) if request.user else None
-            acts = (*self._acts(connection, request), *request.stated)
-            activations = self._activations(connection, user, request, call.now)
-            decided, record = self._evaluate(snapshot, request, call.now, acts, activations)
-            if decided.permit and request.intent == "perform" and user is not None:
-                self._remember(connection, snapshot, user, request, decided, call.now)
-            answers.append((decided, record))
-        return answers
+        user = snapshot.users.get(request.user) if request.user else None
+        acts = (*self._acts(connection, request), *request.stated)
+        activations = self._activations(connection, user, request, call.now)
+        decided, record = self._evaluate(snapshot, request, call.now, acts, activations)
+        if decided.permit and request.intent == "perform" and user is not None:
+            self._remember(connection, snapshot, user, request, decided, call.now)
+        return decided, record
+
+    def lock(self, connection: Connection, requests: list[AccessRequest]) -> None:
+        """Take the locks of these requests' objects and persons, in sorted order, until the transaction ends."""
+        if connection.dialect.name != "postgresql":
+            return  # BEGIN IMMEDIATE has the only write lock there is
+        snapshot = self.snapshot()
+        keys = {f"object:{r.application}:{r.resource_type}:{r.resource_id}" for r in requests}
+        users = [snapshot.users[r.user] for r in requests if r.user is not None and r.user in snapshot.users]
+        keys |= {f"person:{user.person_id}" for user in users}
+        for key in sorted(keys):
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
 
     def guard(
         self,
@@ -188,18 +193,6 @@ class Access:
             rules=decision.rules,
         )
         return decided, _record(request, user, decided, context, acts, activations)
-
-    def _lock(self, connection: Connection, snapshot: Snapshot, requests: list[AccessRequest]) -> None:
-        if connection.dialect.name != "postgresql":
-            return  # BEGIN IMMEDIATE has the only write lock there is
-        keys = {f"object:{r.application}:{r.resource_type}:{r.resource_id}" for r in requests}
-        users = [snapshot.users[r.user] for r in requests if r.user is not None and r.user in snapshot.users]
-        keys |= {f"person:{user.person_id}" for user in users}
-        for key in sorted(keys):
-            connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
-                {"key": key},
-            )
 
     def _acts(self, connection: Connection, request: AccessRequest) -> tuple[Act, ...]:
         rows = connection.execute(

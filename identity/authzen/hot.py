@@ -103,6 +103,18 @@ class _Door:
         if not isinstance(items, list) or len(items) > wire.EVALUATIONS_MAX:
             raise Invalid(f"evaluations must be a list of at most {wire.EVALUATIONS_MAX}.", code="invalid_request")
         stop = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(wire.semantic(body))
+        parsed = self._parse_items(body, items, app)
+        requests = [one for one in parsed if isinstance(one, AccessRequest)]
+        if any(self._access.touches_duty(one) for one in requests):
+            answers = self._perform_batch(call, app, parsed, stop)
+        else:
+            decided: list[tuple[Decided, Record]] = []
+            answers = _answers(parsed, lambda one: self._access.evaluate(one, call.now), decided, stop)
+            call.records.append(_batch(app.code, decided))
+            self._recorder.submit(call, call.records)
+        return HotResponse.json(200, {"evaluations": answers})
+
+    def _parse_items(self, body: dict[str, Any], items: list[Any], app: App) -> list[AccessRequest | Invalid]:
         snapshot = self._access.snapshot()
         resolve = self._resolver(app, snapshot)
         parsed: list[AccessRequest | Invalid] = []
@@ -111,14 +123,7 @@ class _Door:
                 parsed.append(wire.parse(wire.merge(body, item), app, snapshot, resolve))
             except Invalid as error:
                 parsed.append(error)
-        requests = [one for one in parsed if isinstance(one, AccessRequest)]
-        if any(self._access.touches_duty(one) for one in requests):
-            decided = self._perform(call, requests, batch=app.code)
-        else:
-            decided = [self._access.evaluate(one, call.now) for one in requests]
-            call.records.append(_batch(app.code, decided))
-            self._recorder.submit(call, call.records)
-        return HotResponse.json(200, {"evaluations": _answers(parsed, decided, stop)})
+        return parsed
 
     def _single(self, call: HotCall, app: App, body: dict[str, Any], items: Any) -> HotResponse:
         """Without items the request is one evaluation (§7.1)."""
@@ -136,13 +141,24 @@ class _Door:
         self._recorder.submit(call, call.records)
         return decided, call.records[-1]
 
-    def _perform(
-        self, call: HotCall, requests: list[AccessRequest], batch: str | None = None
-    ) -> list[tuple[Decided, Record]]:
+    def _perform(self, call: HotCall, requests: list[AccessRequest]) -> list[tuple[Decided, Record]]:
         """Acts, their decision and its record stand or fall in one transaction (foundations §4)."""
         with self._database.write() as connection:
-            answers = self._access.perform(connection, call, requests)
-            call.records.extend([_batch(batch, answers)] if batch else [record for _, record in answers])
+            self._access.lock(connection, requests)
+            decided = [self._access.perform(connection, call, one) for one in requests]
+            call.records.extend(record for _, record in decided)
+            self._recorder.write(connection, call, call.records, None)
+        return decided
+
+    def _perform_batch(
+        self, call: HotCall, app: App, parsed: list[AccessRequest | Invalid], stop: bool | None
+    ) -> list[dict[str, Any]]:
+        """A batch with acts in it: its locks in sorted order, nothing decided behind the item that ends it."""
+        decided: list[tuple[Decided, Record]] = []
+        with self._database.write() as connection:
+            self._access.lock(connection, [one for one in parsed if isinstance(one, AccessRequest)])
+            answers = _answers(parsed, lambda one: self._access.perform(connection, call, one), decided, stop)
+            call.records.append(_batch(app.code, decided))
             self._recorder.write(connection, call, call.records, None)
         return answers
 
@@ -200,13 +216,19 @@ def _batch(application: str, decided: list[tuple[Decided, Record]]) -> Record:
 
 
 def _answers(
-    parsed: list[AccessRequest | Invalid], decided: list[tuple[Decided, Record]], stop: bool | None
+    parsed: list[AccessRequest | Invalid],
+    decide: Callable[[AccessRequest], tuple[Decided, Record]],
+    decided: list[tuple[Decided, Record]],
+    stop: bool | None,
 ) -> list[dict[str, Any]]:
-    """Answers in the order of the items, cut after the first that ends the semantic (§7.1.2.1)."""
-    rest = iter(decided)
+    """Decide the items in their order, up to the one that ends the semantic (§7.1.2.1)."""
     answers = []
     for one in parsed:
-        answers.append(wire.item_error(one) if isinstance(one, Invalid) else wire.answer(*next(rest)))
+        if isinstance(one, Invalid):
+            answers.append(wire.item_error(one))
+        else:
+            decided.append(decide(one))
+            answers.append(wire.answer(*decided[-1]))
         if stop is not None and answers[-1]["decision"] is stop:
             break
     return answers
