@@ -15,6 +15,7 @@ import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.flask_client import OAuth
 from flask import Flask, abort, redirect, render_template, request, session, url_for
+from joserfc.errors import JoseError
 from werkzeug.wrappers import Response
 
 from examples.expense.logout import LogoutTokens
@@ -64,9 +65,11 @@ def create_app(config: Config, erp_url: str) -> Flask:
 
     @app.get("/callback")
     def callback() -> Response | tuple[str, int]:
+        if request.args.get("iss", config.tessera_url) != config.tessera_url:  # RFC 9207 §2.4
+            return refused(t("应答来自另一个签发者。", "The answer came from another issuer."))
         try:
             token = tessera.authorize_access_token()
-        except OAuthError as error:
+        except (OAuthError, JoseError) as error:
             return refused(str(error.description or error.error))
         claims = token["userinfo"]  # the verified ID token: signature, iss, aud, exp, nonce
         session.renew()  # type: ignore[attr-defined]
@@ -88,7 +91,7 @@ def create_app(config: Config, erp_url: str) -> Flask:
         hint = session.get("id_token")
         session.clear()
         answer: Response = tessera.logout_redirect(
-            post_logout_redirect_uri=f"{config.base_url}/", id_token_hint=hint, client_id=config.client_id
+            post_logout_redirect_uri=f"{config.base_url}/signed-out", id_token_hint=hint, client_id=config.client_id
         )
         return answer
 
@@ -163,6 +166,15 @@ def create_app(config: Config, erp_url: str) -> Flask:
                 abort(409, "The claim has moved on; load the page again.")
             if action == "review":
                 session["note"] = post_voucher(load(claim_id))
+        return redirect(url_for("detail", claim_id=claim_id))
+
+    @app.post("/claims/<claim_id>/voucher")
+    def voucher(claim_id: str) -> Response:
+        """Try the voucher again when the ERP had not made one."""
+        user, claim = signed_in(), load(claim_id)
+        if claim.get("reviewer") != user["sub"] or claim.get("voucher"):
+            abort(409, "There is no voucher to post.")
+        session["note"] = post_voucher(claim)
         return redirect(url_for("detail", claim_id=claim_id))
 
     def post_voucher(claim: Document) -> str:

@@ -15,6 +15,10 @@ KEEP_S = 3_600
 AGAIN_S = 30
 
 
+class KeysUnavailable(Exception):
+    """The server's keys cannot be read now, so no token can be judged."""
+
+
 class ServerKeys:
     """The keys of one issuer, from the address that its metadata names."""
 
@@ -25,7 +29,7 @@ class ServerKeys:
         self._fetched = 0.0
 
     def find(self, token: Any) -> Key:
-        """The key that this token names (joserfc's key resolver); raises `InvalidKeyIdError` for an unknown one."""
+        """The key that this token names (joserfc's key resolver); raises `InvalidKeyIdError` or `KeysUnavailable`."""
         kid = token.headers().get("kid")
         if not isinstance(kid, str):
             raise InvalidKeyIdError("The token names no key.")
@@ -50,4 +54,4 @@ class ServerKeys:
             keys.raise_for_status()
             return KeySet.import_key_set(keys.json())
         except (requests.RequestException, KeyError, ValueError) as error:
-            raise InvalidKeyIdError(f"The server's keys cannot be read: {error}") from error
+            raise KeysUnavailable from error

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Request, Response, abort, request, session
+import requests
+from flask import Flask, Request, Response, abort, render_template, request, session
 from flask.sessions import SessionInterface, SessionMixin
 from jinja2 import ChoiceLoader, FileSystemLoader
 from werkzeug.datastructures import CallbackDict
 from werkzeug.serving import make_server
 
 from examples.shared.config import Config
+from examples.shared.keys import KeysUnavailable
 from examples.shared.pdp import Answer
 
 SHARED = Path(__file__).parent
@@ -113,6 +115,16 @@ def create(name: str, config: Config, title: tuple[str, str]) -> tuple[Flask, Se
         if request.endpoint != "static":
             response.headers["Cache-Control"] = "no-store"
         return response
+
+    @app.errorhandler(requests.RequestException)
+    @app.errorhandler(KeysUnavailable)
+    def server_away(_: Exception) -> tuple[str, int]:
+        text = t("身份服务暂时没有应答,请稍后再试。", "The identity server does not answer; please try again.")
+        return render_template("message.html", heading=t("暂不可用", "Not available"), text=text), 503
+
+    @app.get("/signed-out")
+    def signed_out() -> str:
+        return render_template("message.html", heading=t("已退出", "Signed out"), text=t(*title))
 
     @app.get("/healthz")
     def health() -> str:

@@ -56,6 +56,11 @@ def gettext(message: str) -> str:
     return _catalogue(language())[0].get(message, message)
 
 
+def gettext_noop(message: str) -> str:
+    """The sentence itself; marks one that is said later for the catalogue."""
+    return message
+
+
 def ngettext(one: str, many: str, n: int) -> str:
     """The sentence for this number of things."""
     known = _catalogue(language())[1].get(one)
