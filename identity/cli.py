@@ -48,13 +48,17 @@ def migrate_command() -> None:
 @identity_cli.command("apply")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the changes only.")
-def apply_command(path: Path, dry_run: bool) -> None:
-    """Make the installation as the file says."""
+@click.option("--prune", is_flag=True, help="Put out of use what an earlier file made and this one does not name.")
+def apply_command(path: Path, dry_run: bool, prune: bool) -> None:
+    """Make the installation as the file says.
+
+    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one.
+    """
     lines: tuple[str, ...] = ()
     try:
         wanted = document.load(path)
         with use(Units).open(Actor.system("cli:apply"), reason=f"apply {path.name}") as unit:
-            lines = apply_configuration.apply(unit, wanted, path.parent, set_password).lines
+            lines = apply_configuration.apply(unit, wanted, path.parent, set_password, prune=prune).lines
             if dry_run:
                 raise _DryRun
     except _DryRun:
@@ -63,7 +67,7 @@ def apply_command(path: Path, dry_run: bool) -> None:
         raise click.ClickException(error.public) from None
     for line in lines:
         click.echo(line)
-    click.echo(f"{len(lines)} changes{' (not applied)' if dry_run else ''}")
+    click.echo(f"{sum(not line.startswith('?') for line in lines)} changes{' (not applied)' if dry_run else ''}")
 
 
 @identity_cli.command("export")

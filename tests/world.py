@@ -101,7 +101,7 @@ class World:
         migrate.upgrade(self.database.engine)
         self.secret = "test-secret"
         (folder / "secret").write_text(self.secret)
-        document = Document.model_validate(_with_files(COMPANY))
+        document = Document.model_validate(with_files(COMPANY))
         with self.unit() as unit:
             ensure_keys(unit, self.app.extensions["tessera_root"])
         with self.unit() as unit:
@@ -208,9 +208,9 @@ def _unit(unit: Unit) -> Unit:
     return unit
 
 
-def _with_files(value: Any) -> Any:
+def with_files(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _with_files(one) for name, one in value.items()}
+        return {name: with_files(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_with_files(one) for one in value]
+        return [with_files(one) for one in value]
     return "file:secret" if value == "env:TEST_SECRET" else value

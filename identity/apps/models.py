@@ -12,6 +12,15 @@ from sqlalchemy.orm import Mapped, mapped_column
 from identity.core.db import Base, Json, Keyed
 
 
+class Face(Keyed, Base):
+    """What a protocol knows of an application. A removed face is unknown to its door, but its wire name stays taken."""
+
+    __abstract__ = True
+
+    application_id: Mapped[UUID] = mapped_column(ForeignKey("application.id"), index=True)
+    removed_at: Mapped[datetime | None]
+
+
 class Application(Keyed, Base):
     """A party that employees sign in to and that asks what they may do."""
 
@@ -75,7 +84,7 @@ class AppAccount(Keyed, Base):
     created_at: Mapped[datetime]
 
 
-class ResourceServer(Keyed, Base):
+class ResourceServer(Face):
     """An API that takes our access tokens; `identifier` is their `aud` (RFC 8707, RFC 9068)."""
 
     __tablename__ = "resource_server"
@@ -84,7 +93,6 @@ class ResourceServer(Keyed, Base):
         CheckConstraint("token_format IN ('jwt', 'opaque')", name="token_format"),
     )
 
-    application_id: Mapped[UUID] = mapped_column(ForeignKey("application.id"), index=True)
     identifier: Mapped[str]
     scopes: Mapped[list[str]] = mapped_column(Json)
     token_format: Mapped[str] = mapped_column(default="jwt")
@@ -92,7 +100,7 @@ class ResourceServer(Keyed, Base):
     secret_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
-class OidcClient(Keyed, Base):
+class OidcClient(Face):
     """An application's OAuth 2 / OpenID Connect client."""
 
     __tablename__ = "oidc_client"
@@ -105,7 +113,6 @@ class OidcClient(Keyed, Base):
         ),
     )
 
-    application_id: Mapped[UUID] = mapped_column(ForeignKey("application.id"), index=True)
     client_id: Mapped[str]
     profile: Mapped[str] = mapped_column(default="baseline")
     auth_method: Mapped[str] = mapped_column(default="client_secret_basic")
@@ -119,7 +126,7 @@ class OidcClient(Keyed, Base):
     options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
 
 
-class SamlServiceProvider(Keyed, Base):
+class SamlServiceProvider(Face):
     """An application's SAML 2.0 service provider.
 
     `acs` is [{"url", "index", "default"}]; `options` holds the switches of `apps.registry.SamlSp`.
@@ -128,7 +135,6 @@ class SamlServiceProvider(Keyed, Base):
     __tablename__ = "saml_service_provider"
     __table_args__ = (UniqueConstraint("entity_id"),)
 
-    application_id: Mapped[UUID] = mapped_column(ForeignKey("application.id"), index=True)
     entity_id: Mapped[str]
     acs: Mapped[list[dict[str, Any]]] = mapped_column(Json)
     name_id_format: Mapped[str]
@@ -137,13 +143,12 @@ class SamlServiceProvider(Keyed, Base):
     options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
 
 
-class CasService(Keyed, Base):
+class CasService(Face):
     """An application's CAS service: an exact address, or an anchored template ending in `/**`."""
 
     __tablename__ = "cas_service"
     __table_args__ = (UniqueConstraint("url"),)
 
-    application_id: Mapped[UUID] = mapped_column(ForeignKey("application.id"), index=True)
     url: Mapped[str]
     ticket_ttl_s: Mapped[int] = mapped_column(default=10)
     logout_url: Mapped[str | None]

@@ -14,6 +14,7 @@ from identity.apps.models import (
     AppCredential,
     Application,
     CasService,
+    Face,
     OidcClient,
     ResourceServer,
     SamlServiceProvider,
@@ -201,8 +202,8 @@ def load_apps(connection: Connection) -> Apps:
     return Apps(
         by_code={app.code: app for app in by_id.values()},
         by_id=by_id,
-        clients={row.client_id: _client(row, by_id) for row in _rows(connection, OidcClient)},
-        sps={row.entity_id: _sp(row, by_id) for row in _rows(connection, SamlServiceProvider)},
+        clients={row.client_id: _client(row, by_id) for row in _faces(connection, OidcClient)},
+        sps={row.entity_id: _sp(row, by_id) for row in _faces(connection, SamlServiceProvider)},
         cas_services=tuple(
             Cas(
                 row.id,
@@ -212,7 +213,7 @@ def load_apps(connection: Connection) -> Apps:
                 row.logout_url,
                 row.options,
             )
-            for row in _rows(connection, CasService)
+            for row in _faces(connection, CasService)
         ),
         apis={
             row.identifier: Api(
@@ -224,13 +225,17 @@ def load_apps(connection: Connection) -> Apps:
                 row.token_ttl_s,
                 row.secret_hash,
             )
-            for row in _rows(connection, ResourceServer)
+            for row in _faces(connection, ResourceServer)
         },
     )
 
 
 def _rows(connection: Connection, model: Any) -> Any:
     return connection.execute(select(model.__table__)).all()
+
+
+def _faces(connection: Connection, model: type[Face]) -> Any:
+    return connection.execute(select(model.__table__).where(model.removed_at.is_(None))).all()
 
 
 def _app(row: Any, secret_hashes: tuple[bytes, ...]) -> App:

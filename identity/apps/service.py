@@ -23,6 +23,7 @@ from identity.apps.models import (
     AppCredential,
     Application,
     CasService,
+    Face,
     OidcClient,
     ResourceServer,
     SamlServiceProvider,
@@ -33,7 +34,14 @@ from identity.core.record import Record
 from identity.core.secrets import digest, new_id, new_secret
 from identity.core.unit import Unit
 
-Face = TypeVar("Face", OidcClient, SamlServiceProvider, CasService, ResourceServer)
+AnyFace = TypeVar("AnyFace", OidcClient, SamlServiceProvider, CasService, ResourceServer)
+# Each face's table, with the name by which its protocol knows it.
+WIRE_NAMES: Mapping[type[Face], str] = {
+    OidcClient: "client_id",
+    SamlServiceProvider: "entity_id",
+    CasService: "url",
+    ResourceServer: "identifier",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +156,38 @@ def put_api(unit: Unit, app: Application, wanted: ApiInput, secret: str | None =
     return _put_face(unit, app, ResourceServer, {"identifier": wanted.identifier}, values)
 
 
-def _put_face(unit: Unit, app: Application, model: type[Face], key: Mapping[str, Any], values: dict[str, Any]) -> Face:
+def faces_of(unit: Unit, app: Application) -> list[tuple[Face, str]]:
+    """The application's faces that are in use, each with its wire name."""
+    return [
+        (row, getattr(row, wire_name))
+        for model, wire_name in WIRE_NAMES.items()
+        for row in unit.db.execute(
+            select(model).where(model.application_id == app.id, model.removed_at.is_(None)).order_by(wire_name)
+        ).scalars()
+    ]
+
+
+def remove_face(unit: Unit, app: Application, face: Face) -> None:
+    """Its door knows this face no more: what was issued to it dies with the commit. Putting it again revives it."""
+    unit.require("write", "application", app.code)
+    face.removed_at = unit.now
+    unit.facts.touch("app")
+    name = {WIRE_NAMES[type(face)]: getattr(face, WIRE_NAMES[type(face)])}
+    _record(
+        unit,
+        Kind.APPLICATION_FACE_CHANGED,
+        app,
+        before={"face": face.__tablename__, **name},
+        after={"face": face.__tablename__, "removed": True},
+    )
+
+
+def _put_face(
+    unit: Unit, app: Application, model: type[AnyFace], key: Mapping[str, Any], values: dict[str, Any]
+) -> AnyFace:
     """One protocol face of an application, by its wire name; raises `Conflict` when another application has it."""
     unit.require("write", "application", app.code)
+    values = {**values, "removed_at": None}
     row: Any = unit.db.execute(select(model).filter_by(**key)).scalar_one_or_none()
     if row is None:
         row = model(**key, **values)
@@ -165,9 +202,9 @@ def _put_face(unit: Unit, app: Application, model: type[Face], key: Mapping[str,
             )
         before = _changes(row, values)
         if not before:
-            return cast(Face, row)
+            return cast(AnyFace, row)
     unit.facts.touch("app")
-    shown = {name: value for name, value in {**key, **values}.items() if name not in {"secret_hash", "application_id"}}
+    shown = {name: value for name, value in {**key, **values}.items() if name not in _UNSHOWN}
     if "secret_hash" in values:
         shown["secret"] = "changed"  # noqa: S105  says that it changed, not what it is
     before.pop("secret_hash", None)
@@ -178,7 +215,7 @@ def _put_face(unit: Unit, app: Application, model: type[Face], key: Mapping[str,
         before=before or None,
         after={"face": model.__tablename__, **shown},
     )
-    return cast(Face, row)
+    return cast(AnyFace, row)
 
 
 def set_credential(unit: Unit, app: Application, label: str, secret: str | None = None) -> str:
@@ -253,6 +290,9 @@ def app_account(connection: Connection, app_id: UUID, user_id: UUID, now: Any) -
         )
         row = connection.execute(query).one()
     return Account(row.account_id, row.name_id or "", row.pairwise_sub or "", row.status)
+
+
+_UNSHOWN = frozenset({"secret_hash", "application_id", "removed_at"})
 
 
 def _changes(row: Any, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from sqlalchemy import select
 from identity.apps import service as apps
 from identity.apps.inputs import ApiInput, ApplicationInput, OidcInput
 from identity.apps.models import Application
-from identity.audit.kinds import Kind
+from identity.configuration.absent import absent
 from identity.configuration.document import ApplicationPart, DirectoryPart, Document, secret
 from identity.core.record import Record
 from identity.core.unit import Unit
-from identity.directory.models import DirectorySource
+from identity.directory.service import put_directory
 from identity.people.service_org import put_org_unit
 from identity.roles import rules
 from identity.roles.service_assignments import bootstrap_administrator
@@ -33,10 +33,12 @@ class Applied:
     policy_version: int | None
 
 
-def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword) -> Applied:
+def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword, *, prune: bool = False) -> Applied:
     """The installation is as the document says; a second run changes nothing.
 
     The lines are the changes in the order in which they happen. A dry run is the same in a Unit that is rolled back.
+    What an earlier document made and this one does not name is listed, and with `prune` it is put out of use:
+    directories and applications are disabled, faces removed; a role without rules gives nothing and is only listed.
     Raises `Invalid` for anything that may not be stored.
     """
     start = len(unit.records)
@@ -68,18 +70,17 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword)
         old, new = load_rules(unit, before), wanted
         for name, rows in rules.difference(old, new).items():
             lines += [f"{'+' if name.endswith('_added') else '-'} {name.rpartition('_')[0]}: {row}" for row in rows]
-    return Applied(tuple(lines), version)
+    return Applied((*lines, *absent(unit, document, prune=prune)), version)
 
 
 def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
-    row = unit.db.execute(select(DirectorySource).where(DirectorySource.code == part.code)).scalar_one_or_none()
     settings = dict(part.settings)
     if part.kind == "ldif" and "path" in settings:
         settings["path"] = str((base / settings["path"]).resolve())
     reference = part.secret
     if reference and reference.startswith("file:"):
         reference = f"file:{(base / reference.removeprefix('file:')).resolve()}"
-    values: dict[str, Any] = {
+    values = {
         "name": part.name,
         "kind": part.kind,
         "settings": settings,
@@ -88,28 +89,7 @@ def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
         "enabled": part.enabled,
         "managed_by": "file",
     }
-    if row is None:
-        row = DirectorySource(code=part.code, created_at=unit.now, **values)
-        unit.db.add(row)
-        before: dict[str, Any] | None = None
-    else:
-        before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
-        if not before:
-            return
-        for name in before:
-            setattr(row, name, values[name])
-    unit.facts.touch("directory")
-    unit.record(
-        Record(
-            kind=Kind.DIRECTORY_CHANGED,
-            result="success",
-            resource_type="directory",
-            resource_id=part.code,
-            data={"directory": part.code},
-            before=before,
-            after={name: values[name] for name in (before or values)},
-        )
-    )
+    put_directory(unit, part.code, values)
 
 
 def _put_application(unit: Unit, part: ApplicationPart, base: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 import yaml
 from pydantic import BaseModel
@@ -14,6 +15,8 @@ from identity.apps.models import Application, CasService, OidcClient, ResourceSe
 from identity.configuration.document import MappingPart, PermissionPart
 from identity.core.unit import Unit
 from identity.directory.models import DirectorySource
+from identity.people.inputs import OrgUnitInput
+from identity.people.models import OrgPlacement, OrgUnit
 from identity.roles.inputs import PermissionInput
 from identity.roles.models import Role
 from identity.roles.service_policy import load_rules, version_in_force
@@ -25,6 +28,7 @@ def export(unit: Unit) -> str:
     codes = dict(unit.db.execute(select(Application.id, Application.code)).all())
     document = {
         "directories": [_directory(row) for row in _rows(unit, DirectorySource, DirectorySource.code)],
+        "org_units": _org_units(unit),
         "applications": [_application(unit, row) for row in _rows(unit, Application, Application.code)],
         "roles": [
             _present({"application": codes.get(row.application_id), "name": row.name, "title": row.title})
@@ -69,6 +73,34 @@ def _directory(row: DirectorySource) -> dict[str, Any]:
             "enabled": row.enabled,
         }
     )
+
+
+def _org_units(unit: Unit) -> list[dict[str, Any]]:
+    """The units that no directory brought, parents before their children."""
+    rows = unit.db.execute(
+        select(OrgUnit, OrgPlacement)
+        .join(OrgPlacement, OrgPlacement.org_unit_id == OrgUnit.id)
+        .where(OrgPlacement.rev_until.is_(None), OrgPlacement.active)
+    ).all()
+    codes: dict[UUID | None, str] = {row.id: row.code for row, _ in rows}
+    parts = {
+        row.id: OrgUnitInput.model_validate(
+            {name: getattr(row, name) for name in ("tree", "kind", "code", "name", "currency")}
+            | {
+                "parent_code": codes.get(place.parent_id),
+                "company_code": codes.get(place.company_id) if place.company_id != row.id else None,
+            }
+        )
+        for row, place in rows
+        if row.source_id is None
+    }
+    parents = {row.id: place.parent_id for row, place in rows}
+    return [_dump(parts[key]) for key in sorted(parts, key=lambda key: (_depth(parents, key), codes[key]))]
+
+
+def _depth(parents: dict[Any, Any], key: Any) -> int:
+    parent = parents.get(key)
+    return 0 if parent is None else 1 + _depth(parents, parent)
 
 
 def _shape(model: type[BaseModel], row: Any) -> dict[str, Any]:

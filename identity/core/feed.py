@@ -51,7 +51,7 @@ class Feed:
 
     def _start_once(self) -> None:
         if self._thread is None:
-            self._try_catch_up()
+            self.follow()
             thread = threading.Thread(target=self._run, name="change-feed", daemon=True)
             thread.start()
             self._thread = thread
@@ -103,7 +103,8 @@ class Feed:
         for _, reload in self._subscribers:
             reload(None)
 
-    def _try_catch_up(self) -> None:
+    def follow(self) -> None:
+        """Catch up if that can be done now, as after a commit, which stands; a failure shows in `confirm()`."""
         try:
             self.catch_up()
         except TesseraError as error:
@@ -114,4 +115,4 @@ class Feed:
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):
-            self._try_catch_up()
+            self.follow()

@@ -146,7 +146,7 @@ class Units:
             if unit is not None and not committed:
                 self._submit_rest(unit, finished=completed and not write)
         if changed:
-            self._feed.catch_up()
+            self._feed.follow()
 
     def _submit_rest(self, unit: Unit, *, finished: bool) -> None:
         rest = [r for r in unit.records if r.outlives_rollback or finished]

@@ -151,7 +151,7 @@ def change_rules(unit: Unit, content: RuleSetInput, *, based_on: int | None, not
 def digest(content: RuleSetInput) -> str:
     """A name for this content that does not depend on the order of its rows."""
     parts = {
-        name: sorted(orjson.dumps(row).decode() for row in rows)
+        name: sorted(orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in rows)
         for name, rows in content.model_dump(mode="json").items()
     }
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()

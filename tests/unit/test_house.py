@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from identity.app import create_app
+from identity.core.settings import Settings
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p for top in ("identity", "policies") for p in (ROOT / top).rglob("*.py"))
 ROWS = {
@@ -75,9 +78,23 @@ def check_row(name: str, module: str, line: int) -> None:
     if parts[0] != "identity" or len(parts) < 3 or target[0] != "identity" or len(target) < 2:
         return
     here, there = parts[1], target[1]
-    if here == there or there not in ROWS:
+    if here == there:
         return
+    assert there in ROWS, f"{name}:{line}: {here} must not import what stands above every area ({there})"
     assert (here, there) in NEIGHBOURS or ROWS[here] > ROWS[there], f"{name}:{line}: {here} must not import {there}"
+
+
+def test_every_route_says_what_protects_it(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"tessera_demo": True, "tessera_var": tmp_path, "log_level": "ERROR"})
+    app = create_app(settings)
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint == "static":
+            continue
+        protection = getattr(app.view_functions[rule.endpoint], "protection", None)
+        assert protection is not None, f"{rule} declares no protection"
+        assert protection.kind != "public" or len(protection.reason) > 5, f"{rule} is public without a reason"
+    for path, route in app.extensions["tessera_edge"].routes.items():
+        assert len(route.guard) > 5, f"{path} does not say what guards it"
 
 
 @pytest.mark.parametrize("package", sorted({p.parent for p in FILES}), ids=lambda p: str(p.relative_to(ROOT)))

@@ -1,0 +1,45 @@
+"""Directory sources: made, changed, put out of use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+
+from identity.audit.kinds import Kind
+from identity.core.record import Record
+from identity.core.unit import Unit
+from identity.directory.models import DirectorySource
+
+
+def put_directory(unit: Unit, code: str, values: Mapping[str, Any]) -> DirectorySource:
+    """The source with this code has these values; made when it is new. The values are columns' names."""
+    unit.require("write", "directory", code)
+    row = unit.db.execute(select(DirectorySource).where(DirectorySource.code == code)).scalar_one_or_none()
+    if row is None:
+        row = DirectorySource(code=code, created_at=unit.now, **values)
+        unit.db.add(row)
+        _changed(unit, row, None, values)
+        return row
+    before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
+    for name in before:
+        setattr(row, name, values[name])
+    if before:
+        _changed(unit, row, before, {name: values[name] for name in before})
+    return row
+
+
+def _changed(unit: Unit, row: DirectorySource, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> None:
+    unit.facts.touch("directory")
+    unit.record(
+        Record(
+            kind=Kind.DIRECTORY_CHANGED,
+            result="success",
+            resource_type="directory",
+            resource_id=row.code,
+            data={"directory": row.code},
+            before=before,
+            after=after,
+        )
+    )
