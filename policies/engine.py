@@ -189,6 +189,21 @@ class Engine:
             if permission.application == application and self._bit(permission.role) & subject.mask
         ]
 
+    def actions_on(self, application: str, resource_type: str) -> list[str]:
+        """The actions on this type that any rule names, sorted."""
+        return sorted(action for app, kind, action in self._buckets if (app, kind) == (application, resource_type))
+
+    def carriers(self, application: str, resource_type: str, action: str) -> int:
+        """Bits of the roles that carry a permit for this action on any resource; `PreparedSubject.mask` meets them."""
+        bucket = self._buckets.get((application, resource_type, action))
+        if bucket is None:
+            return 0
+        mask = 0
+        for rule in (*bucket.patterns, *(rule for group in bucket.exact.values() for rule in group.rules)):
+            if rule.permission.effect == "permit":
+                mask |= rule.bit
+        return mask
+
     def names_object_duty(self, application: str, resource_type: str, action: str) -> bool:
         """Whether an object rule names this action."""
         return (application, resource_type, action) in self._object_duties

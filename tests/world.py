@@ -12,9 +12,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID
 
+import orjson
+from sqlalchemy import select
 from werkzeug.test import Client, TestResponse
 
 from identity.app import create_app
+from identity.audit.models import AuditRecord
 from identity.audit.recorder import Recorder
 from identity.configuration.apply import apply
 from identity.configuration.document import Document
@@ -141,6 +144,12 @@ class World:
             user = _unit(unit).db.get(User, user_id)
             assert user is not None
             return str(user.sub)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The bodies of all audit records, in the order in which they were made."""
+        with self.database.read() as connection:
+            bodies = connection.execute(select(AuditRecord.body).order_by(AuditRecord.id)).scalars().all()
+        return [orjson.loads(bytes(body)) for body in bodies]
 
     def browser(self) -> Browser:
         return Browser(Client(self.app.extensions["tessera_edge"]))

@@ -158,29 +158,10 @@ class Access:
         activations: tuple[Activation, ...],
     ) -> tuple[Decided, Record]:
         user = snapshot.users.get(request.user) if request.user else None
-        context = dict(request.context)
-        if request.acr:
-            context["acr"] = request.acr
         if user is None:
             decision = Decision.denied("subject_unknown", snapshot.policy_version)
         else:
-            decision = snapshot.engine.evaluate(
-                Request(
-                    subject=user.subject,
-                    action=Action(request.action, request.action_properties),
-                    resource=Resource(
-                        request.application,
-                        request.resource_type,
-                        request.resource_id,
-                        request.properties,
-                    ),
-                    context=context,
-                    now=now,
-                    intent=request.intent,
-                    acts=acts,
-                    activations=activations,
-                )
-            )
+            decision = snapshot.engine.evaluate(engine_request(request, user, now, acts, activations))
         roles = snapshot.roles_in(user.id, request.application, now) if user and decision.permit else ()
         decided = Decided(
             permit=decision.permit,
@@ -192,7 +173,7 @@ class Access:
             snapshot=snapshot,
             rules=decision.rules,
         )
-        return decided, _record(request, user, decided, context, acts, activations)
+        return decided, _record(request, user, decided, acts, activations)
 
     def _acts(self, connection: Connection, request: AccessRequest) -> tuple[Act, ...]:
         rows = connection.execute(
@@ -262,17 +243,40 @@ class Access:
             )
 
 
+def engine_request(
+    request: AccessRequest,
+    user: SnapshotUser,
+    now: datetime,
+    acts: tuple[Act, ...] = (),
+    activations: tuple[Activation, ...] = (),
+) -> Request:
+    """The question as the engine takes it: about this user, with these acts and activations known."""
+    return Request(
+        subject=user.subject,
+        action=Action(request.action, request.action_properties),
+        resource=Resource(request.application, request.resource_type, request.resource_id, request.properties),
+        context=_context(request),
+        now=now,
+        intent=request.intent,
+        acts=acts,
+        activations=activations,
+    )
+
+
+def _context(request: AccessRequest) -> Mapping[str, Any]:
+    return {**request.context, "acr": request.acr} if request.acr else request.context
+
+
 def _record(
     request: AccessRequest,
     user: SnapshotUser | None,
     decided: Decided,
-    context: Mapping[str, Any],
     acts: tuple[Act, ...],
     activations: tuple[Activation, ...],
 ) -> Record:
     whole: dict[str, Any] = {
         "properties": _plain(request.properties),
-        "context": _plain(context),
+        "context": _plain(_context(request)),
     }
     if request.action_properties:
         whole["action_properties"] = _plain(request.action_properties)

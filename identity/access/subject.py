@@ -171,7 +171,7 @@ def load_identities(
                 attributes=_policy_attributes(row.login, jobs.get(row.id, ()), attributes.get(row.id, {})),
             ),
         )
-        for row in connection.execute(states.where(chosen(User.id)))
+        for row in connection.execute(states.where(chosen(User.id)).order_by(User.id))
     }
 
 

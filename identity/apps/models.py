@@ -46,6 +46,7 @@ class Application(Keyed, Base):
     recording: Mapped[str] = mapped_column(default="strict")
     released_claims: Mapped[list[str]] = mapped_column(Json, default=list)
     claim_aliases: Mapped[dict[str, str]] = mapped_column(Json, default=dict)
+    rights: Mapped[list[str]] = mapped_column(Json, default=list)
     managed_by: Mapped[str] = mapped_column(default="console")
     row_version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime]
@@ -82,6 +83,18 @@ class AppAccount(Keyed, Base):
     pairwise_sub: Mapped[str | None]
     status: Mapped[str] = mapped_column(default="active")
     created_at: Mapped[datetime]
+
+
+class AppResource(Base):
+    """An instance of one of the application's resource types, as the application registered it for searches."""
+
+    __tablename__ = "app_resource"
+
+    application_id: Mapped[UUID] = mapped_column(ForeignKey("application.id"), primary_key=True)
+    resource_type: Mapped[str] = mapped_column(primary_key=True)
+    resource_id: Mapped[str] = mapped_column(primary_key=True)
+    properties: Mapped[dict[str, Any]] = mapped_column(Json)
+    registered_at: Mapped[datetime]
 
 
 class ResourceServer(Face):

@@ -43,6 +43,7 @@ class App:
     released_claims: tuple[str, ...]
     claim_aliases: Mapping[str, str]
     secret_hashes: tuple[bytes, ...] = ()
+    rights: frozenset[str] = frozenset()
 
     @property
     def active(self) -> bool:
@@ -253,6 +254,7 @@ def _app(row: Any, secret_hashes: tuple[bytes, ...]) -> App:
         tuple(row.released_claims),
         row.claim_aliases,
         secret_hashes,
+        frozenset(row.rights),
     )
 
 

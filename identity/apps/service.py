@@ -61,6 +61,7 @@ def put_application(unit: Unit, wanted: ApplicationInput, *, managed_by: str = "
     values = wanted.model_dump(exclude={"code"})
     values["released_claims"] = list(wanted.released_claims)
     values["claim_aliases"] = dict(wanted.claim_aliases)
+    values["rights"] = list(wanted.rights)
     if row is None:
         row = Application(code=wanted.code, created_at=unit.now, managed_by=managed_by, **values)
         unit.db.add(row)
@@ -293,6 +294,22 @@ def app_account(connection: Connection, app_id: UUID, user_id: UUID, now: Any) -
 
 
 _UNSHOWN = frozenset({"secret_hash", "application_id", "removed_at"})
+
+
+def put_account_id(unit: Unit, app: Application, user_id: UUID, account_id: str) -> None:
+    """The application knows the identity by this id; raises `Conflict` when it is another identity's there."""
+    unit.require("write", "application", app.code)
+    app_account(unit.db.connection(), app.id, user_id, unit.now)
+    row = unit.db.execute(
+        select(AppAccount).where(AppAccount.application_id == app.id, AppAccount.user_id == user_id)
+    ).scalar_one()
+    if row.account_id == account_id:
+        return
+    before, row.account_id = row.account_id, account_id
+    unit.db.flush()
+    _record(
+        unit, Kind.ACCOUNT_LINKED, app, user=user_id, before={"account_id": before}, after={"account_id": account_id}
+    )
 
 
 def _changes(row: Any, values: Mapping[str, Any]) -> dict[str, Any]:

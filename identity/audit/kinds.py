@@ -40,6 +40,7 @@ class Kind(StrEnum):
 
     DECISION_MADE = "access.decision.made"
     DECISIONS_MADE = "access.decisions.made"
+    SEARCH_MADE = "access.search.made"
     CALLER_REFUSED = "access.caller.refused"
 
     USER_CREATED = "people.user.created"
@@ -68,6 +69,8 @@ class Kind(StrEnum):
     APPLICATION_CREATED = "apps.application.created"
     APPLICATION_CHANGED = "apps.application.changed"
     APPLICATION_FACE_CHANGED = "apps.protocol.changed"
+    ACCOUNT_LINKED = "apps.account.linked"
+    RESOURCES_REGISTERED = "apps.resources.registered"
     APPLICATION_SECRET_SET = "apps.secret.set"  # noqa: S105
 
     DIRECTORY_CHANGED = "sync.directory.changed"
@@ -134,6 +137,7 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.CAS_REQUEST_REFUSED: "A CAS request was refused",
     Kind.DECISION_MADE: "{application} asked whether {person} may {action} {resource}",
     Kind.DECISIONS_MADE: "{application} asked for several decisions",
+    Kind.SEARCH_MADE: "{application} searched who may do what",
     Kind.CALLER_REFUSED: "A caller did not prove itself",
     Kind.USER_CREATED: "{actor} created the user {login}",
     Kind.USER_ENABLED: "{actor} enabled the user {login}",
@@ -159,6 +163,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.APPLICATION_CREATED: "{actor} created the application {application}",
     Kind.APPLICATION_CHANGED: "{actor} changed the application {application}",
     Kind.APPLICATION_FACE_CHANGED: "{actor} changed how {application} signs in",
+    Kind.ACCOUNT_LINKED: "{actor} changed how {application} knows {person}",
+    Kind.RESOURCES_REGISTERED: "{application} registered resources",
     Kind.APPLICATION_SECRET_SET: "{actor} set a secret of {application}",
     Kind.DIRECTORY_CHANGED: "{actor} changed the directory {resource}",
     Kind.SYNC_STARTED: "A sync of {resource} started",

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
-
-from sqlalchemy import select
 
 from identity.access.decide import Access, AccessRequest, Decided
-from identity.access.snapshot import Snapshot
-from identity.apps import authenticate
-from identity.apps.models import AppAccount
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
 from identity.authzen import wire
+from identity.authzen.caller import Callers
+from identity.authzen.search import SearchDoor
 from identity.core.db import Database
 from identity.core.errors import Invalid
 from identity.core.hot import HotCall, HotResponse, HotRoute
@@ -27,16 +23,23 @@ GUARD = "application credentials (HTTP Basic)"
 def routes(
     public_url: str, registry: Registry, access: Access, database: Database, recorder: Recorder
 ) -> list[HotRoute]:
-    """The AuthZEN endpoints."""
-    door = _Door(registry, access, database, recorder)
-    metadata = {
-        "policy_decision_point": public_url,
-        "access_evaluation_endpoint": f"{public_url}/access/v1/evaluation",
-        "access_evaluations_endpoint": f"{public_url}/access/v1/evaluations",
+    """The decision endpoints and the metadata document (§9)."""
+    callers = Callers(registry, database, recorder)
+    door = _Door(callers, access, database, recorder)
+    searches = SearchDoor(callers, access, database, recorder)
+    handlers = {
+        "access_evaluation_endpoint": ("/access/v1/evaluation", door.evaluation),
+        "access_evaluations_endpoint": ("/access/v1/evaluations", door.evaluations),
+        "search_subject_endpoint": ("/access/v1/search/subject", searches.subject),
+        "search_resource_endpoint": ("/access/v1/search/resource", searches.resource),
+        "search_action_endpoint": ("/access/v1/search/action", searches.action),
+    }
+    metadata = {"policy_decision_point": public_url} | {
+        name: f"{public_url}{path}" for name, (path, _) in handlers.items()
     }
     return [
-        HotRoute("/access/v1/evaluation", ("POST",), door.evaluation, GUARD),
-        HotRoute("/access/v1/evaluations", ("POST",), door.evaluations, GUARD),
+        *(HotRoute(path, ("POST",), handle, GUARD) for path, handle in handlers.values()),
+        HotRoute("/access/v1/resources", ("POST",), searches.register, GUARD),
         HotRoute(
             "/.well-known/authzen-configuration",
             ("GET",),
@@ -47,44 +50,24 @@ def routes(
 
 
 class _Door:
-    def __init__(self, registry: Registry, access: Access, database: Database, recorder: Recorder) -> None:
-        self._registry = registry
+    def __init__(self, callers: Callers, access: Access, database: Database, recorder: Recorder) -> None:
+        self._callers = callers
         self._access = access
         self._database = database
         self._recorder = recorder
 
     def evaluation(self, call: HotCall) -> HotResponse:
         """POST /access/v1/evaluation (§6)."""
-        return self._guarded(call, self._evaluation)
+        return self._callers.guarded(call, self._evaluation)
 
     def evaluations(self, call: HotCall) -> HotResponse:
         """POST /access/v1/evaluations (§7)."""
-        return self._guarded(call, self._evaluations)
-
-    def _guarded(self, call: HotCall, handle: Callable[[HotCall, App], HotResponse]) -> HotResponse:
-        try:
-            app = authenticate.application(self._registry.current(), call.header("Authorization"))
-        except authenticate.InvalidClient as error:
-            call.records.append(Record(kind=Kind.CALLER_REFUSED, result="refused", reason="invalid_client"))
-            self._recorder.submit(call, call.records)
-            return HotResponse.json(
-                401,
-                {"error": "invalid_client", "message": error.public},
-                ("WWW-Authenticate", 'Basic realm="tessera"'),
-            )
-        call.actor = authenticate.as_actor(app)
-        if call.media_type != "application/json":
-            return HotResponse.json(415, {"error": "invalid_request", "message": "The body must be application/json."})
-        try:
-            return handle(call, app)
-        except Invalid as error:
-            status = 413 if error.code == "too_large" else 400
-            return HotResponse.json(status, {"error": "invalid_request", "message": error.public})
+        return self._callers.guarded(call, self._evaluations)
 
     def _evaluation(self, call: HotCall, app: App) -> HotResponse:
         body = call.json()
         snapshot = self._access.snapshot()
-        request = wire.parse(body, app, snapshot, self._resolver(app, snapshot))
+        request = wire.parse(body, app, snapshot, self._callers.resolver(app, snapshot))
         if self._access.touches_duty(request):
             [(decided, record)] = self._perform(call, [request])
         else:
@@ -116,7 +99,7 @@ class _Door:
 
     def _parse_items(self, body: dict[str, Any], items: list[Any], app: App) -> list[AccessRequest | Invalid]:
         snapshot = self._access.snapshot()
-        resolve = self._resolver(app, snapshot)
+        resolve = self._callers.resolver(app, snapshot)
         parsed: list[AccessRequest | Invalid] = []
         for item in items:
             try:
@@ -130,7 +113,7 @@ class _Door:
         if items is not None and items != []:
             raise Invalid("evaluations must be a list.", code="invalid_request")
         snapshot = self._access.snapshot()
-        request = wire.parse(body, app, snapshot, self._resolver(app, snapshot))
+        request = wire.parse(body, app, snapshot, self._callers.resolver(app, snapshot))
         [(decided, record)] = (
             self._perform(call, [request]) if self._access.touches_duty(request) else [self._plain(call, request)]
         )
@@ -161,27 +144,6 @@ class _Door:
             call.records.append(_batch(app.code, decided))
             self._recorder.write(connection, call, call.records, None)
         return answers
-
-    def _resolver(self, app: App, snapshot: Snapshot) -> wire.Resolve:
-        """From the caller's subject id to a user, by the one field that this application names."""
-        if app.subject_id_field == "sub":
-            return snapshot.by_sub.get
-        column = getattr(AppAccount, app.subject_id_field)
-        known: dict[str, UUID | None] = {}
-
-        def resolve(subject_id: str) -> UUID | None:
-            if subject_id not in known:
-                with self._database.read() as connection:
-                    known[subject_id] = connection.execute(
-                        select(AppAccount.user_id).where(
-                            AppAccount.application_id == app.id,
-                            column == subject_id,
-                            AppAccount.status == "active",
-                        )
-                    ).scalar_one_or_none()
-            return known[subject_id]
-
-        return resolve
 
 
 def _batch(application: str, decided: list[tuple[Decided, Record]]) -> Record:

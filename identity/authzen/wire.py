@@ -14,6 +14,7 @@ from identity.core.record import Record
 from policies import Act, Amount
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
+Sought = Literal["subject", "resource", "action"]
 SEMANTICS = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")
 EVALUATIONS_MAX = 1_000
 TEXT_MAX = 1_024
@@ -47,43 +48,49 @@ REASONS = {
 Resolve = Callable[[str], UUID | None]
 
 
-def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve) -> AccessRequest:
-    """One evaluation of the calling application; raises `Invalid` (→ 400) for a malformed one.
+def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sought | None = None) -> AccessRequest:
+    """One question of the calling application; raises `Invalid` (→ 400) for a malformed one.
 
-    Unknown members are ignored; the caller's `subject.properties` never reach the decision.
+    A search leaves out what is `sought`: an id that is there all the same is ignored (§8.4–8.6). Unknown members are
+    ignored; the caller's `subject.properties` never reach the decision.
     """
     if not isinstance(body, dict):
         raise Invalid("The request must be an object.", code="invalid_request")
-    subject = _entity(body, "subject", ("type", "id"))
-    action = _entity(body, "action", ("name",))
-    resource = _entity(body, "resource", ("type", "id"))
+    subject = entity(body, "subject", ("type",) if sought == "subject" else ("type", "id"))
+    action = {"name": ""} if sought == "action" else entity(body, "action", ("name",))
+    resource = entity(body, "resource", ("type",) if sought == "resource" else ("type", "id"))
     context = body.get("context", {})
     if not isinstance(context, dict):
         raise Invalid("context must be an object.", code="invalid_request")
-    properties = dict(_properties(resource, "resource"))
-    if "amount" in properties:
-        try:
-            properties["amount"] = Amount.parse(properties["amount"])
-        except ValueError as error:
-            raise Invalid(f"resource.properties.amount: {error}.", code="invalid_request") from None
+    stated = amount(properties(resource, "resource"), "resource")
     intent = context.get("intent", "ask")
     if intent not in {"ask", "perform"}:
         raise Invalid("context.intent must be ask or perform.", code="invalid_request")
-    user = resolve(subject["id"]) if subject["type"] == "user" else None
+    user = resolve(subject["id"]) if subject["type"] == "user" and sought != "subject" else None
     return AccessRequest(
         application=app.code,
         user=user,
         resource_type=resource["type"],
-        resource_id=resource["id"],
+        resource_id="" if sought == "resource" else resource["id"],
         action=action["name"],
-        properties=properties,
-        action_properties=_properties(action, "action"),
+        properties=stated,
+        action_properties=properties(action, "action"),
         context={name: value for name, value in context.items() if name not in {"intent", "sid", "acr"}},
         intent=intent,
         acr=_text_or_none(context, "acr"),
         sid=_text_or_none(context, "sid"),
-        stated=_stated(properties, snapshot, resolve),
+        stated=_stated(stated, snapshot, resolve),
     )
+
+
+def amount(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """These properties with their amount as a `policies.Amount`; raises `Invalid` for a malformed one."""
+    if "amount" not in stated:
+        return stated
+    try:
+        return {**stated, "amount": Amount.parse(stated["amount"])}
+    except ValueError as error:
+        raise Invalid(f"{name}.properties.amount: {error}.", code="invalid_request") from None
 
 
 def merge(defaults: Mapping[str, Any], item: Any) -> dict[str, Any]:
@@ -125,7 +132,8 @@ def item_error(error: Invalid) -> dict[str, Any]:
     return {"decision": False, "context": {"error": {"status": 400, "message": error.public}}}
 
 
-def _entity(body: Mapping[str, Any], name: str, members: tuple[str, ...]) -> dict[str, Any]:
+def entity(body: Mapping[str, Any], name: str, members: tuple[str, ...]) -> dict[str, Any]:
+    """This member as an object with these members as strings; raises `Invalid`."""
     value = body.get(name)
     if not isinstance(value, dict):
         raise Invalid(f"{name} must be an object.", code="invalid_request")
@@ -136,8 +144,9 @@ def _entity(body: Mapping[str, Any], name: str, members: tuple[str, ...]) -> dic
     return value
 
 
-def _properties(entity: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = entity.get("properties", {})
+def properties(one: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Its properties, an empty object for none; raises `Invalid`."""
+    value = one.get("properties", {})
     if not isinstance(value, dict):
         raise Invalid(f"{name}.properties must be an object.", code="invalid_request")
     return value

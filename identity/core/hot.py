@@ -24,7 +24,7 @@ from identity.core.secrets import new_id
 BODY_MAX = 1_048_576
 QUERY_MAX = 8_192
 JSON_DEPTH_MAX = 32
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
+REQUEST_ID = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
 
 _log = logging.getLogger(__name__)
 

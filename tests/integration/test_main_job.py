@@ -184,7 +184,7 @@ def test_az_01_to_04_malformed_and_unauthenticated_evaluations(world: World) -> 
     assert world.call("POST", "/access/v1/evaluation", json={}).status_code == 401
     assert world.call("GET", "/access/v1/evaluation", auth=auth).status_code == 405
     text = world.call("POST", "/access/v1/evaluation", data="{}", content_type="text/plain", auth=auth)
-    assert text.status_code == 415
+    assert text.status_code == 400
 
 
 def test_a_batch_stops_where_its_semantic_says(world: World) -> None:

@@ -1,0 +1,73 @@
+"""Who asks the decision point, and how the asker names people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from sqlalchemy import select
+
+from identity.access.snapshot import Snapshot
+from identity.apps import authenticate
+from identity.apps.models import AppAccount
+from identity.apps.registry import App, Registry
+from identity.audit.kinds import Kind
+from identity.audit.recorder import Recorder
+from identity.authzen import wire
+from identity.core.db import Database
+from identity.core.errors import Invalid, Refused
+from identity.core.hot import HotCall, HotResponse
+from identity.core.record import Record
+
+
+class Callers:
+    """The applications that may ask, by their own credentials."""
+
+    def __init__(self, registry: Registry, database: Database, recorder: Recorder) -> None:
+        self._registry = registry
+        self._database = database
+        self._recorder = recorder
+
+    def guarded(self, call: HotCall, handle: Callable[[HotCall, App], HotResponse]) -> HotResponse:
+        """Answer for a caller that proved itself, in this API's words (§10.1: errors carry a message)."""
+        try:
+            app = authenticate.application(self._registry.current(), call.header("Authorization"))
+        except authenticate.InvalidClient as error:
+            call.records.append(Record(kind=Kind.CALLER_REFUSED, result="refused", reason="invalid_client"))
+            self._recorder.submit(call, call.records)
+            return HotResponse.json(
+                401,
+                {"error": "invalid_client", "message": error.public},
+                ("WWW-Authenticate", 'Basic realm="tessera"'),
+            )
+        call.actor = authenticate.as_actor(app)
+        if call.media_type != "application/json":
+            return HotResponse.json(400, {"error": "invalid_request", "message": "The body must be application/json."})
+        try:
+            return handle(call, app)
+        except Invalid as error:
+            status = 413 if error.code == "too_large" else 400
+            return HotResponse.json(status, {"error": "invalid_request", "message": error.public})
+        except Refused as error:
+            return HotResponse.json(403, {"error": error.code, "message": error.public})
+
+    def resolver(self, app: App, snapshot: Snapshot) -> wire.Resolve:
+        """From the caller's subject id to a user, by the one field that this application names."""
+        if app.subject_id_field == "sub":
+            return snapshot.by_sub.get
+        column = getattr(AppAccount, app.subject_id_field)
+        known: dict[str, UUID | None] = {}
+
+        def resolve(subject_id: str) -> UUID | None:
+            if subject_id not in known:
+                with self._database.read() as connection:
+                    known[subject_id] = connection.execute(
+                        select(AppAccount.user_id).where(
+                            AppAccount.application_id == app.id,
+                            column == subject_id,
+                            AppAccount.status == "active",
+                        )
+                    ).scalar_one_or_none()
+            return known[subject_id]
+
+        return resolve
