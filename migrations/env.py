@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
 
+from identity.core.migrate import without_partitions
 from identity.core.settings import Settings
 from identity.models import metadata
 
@@ -22,6 +23,7 @@ def run(connection: Connection) -> None:
         connection=connection,
         target_metadata=metadata,
         compare_type=True,
+        include_name=without_partitions(connection),
         user_module_prefix="db.",
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,

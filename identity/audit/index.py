@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, insert, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal
@@ -39,7 +39,7 @@ def _chunk(connection: Connection, now: datetime) -> tuple[int, bool]:
         connection.execute(insert(AuditFindProgress).values(slot=1, position=0, complete_to=None))
         position = 0
     rows, reached = (_new_postgres if connection.dialect.name == "postgresql" else _new_sqlite)(connection, position)
-    personal = _personal(connection, [row[1] for row in rows])
+    personal = _personal(connection, [(row[0], row[2], row[1]) for row in rows])
     found = [
         entry
         for retention_class, record_id, at, body in rows
@@ -72,10 +72,9 @@ def _new_postgres(connection: Connection, position: int) -> tuple[list[_Row], in
     rows = connection.execute(
         text(
             'SELECT xid::text::bigint AS x, "class", id, at, body FROM audit_record '
-            "WHERE xid >= CAST(CAST(:low AS text) AS xid8) AND xid < CAST(CAST(:high AS text) AS xid8) "
-            "ORDER BY xid, id LIMIT :n"
+            "WHERE xid::text::bigint >= :low AND xid::text::bigint < :high ORDER BY xid, id LIMIT :n"
         ),
-        {"low": str(position), "high": str(horizon), "n": CHUNK},
+        {"low": position, "high": horizon, "n": CHUNK},
     ).all()
     if len(rows) < CHUNK:
         return [(r[1], r[2], r[3], bytes(r[4])) for r in rows], horizon
@@ -84,11 +83,12 @@ def _new_postgres(connection: Connection, position: int) -> tuple[list[_Row], in
     return [(r[1], r[2], r[3], bytes(r[4])) for r in whole], (last if whole is not rows else last + 1)
 
 
-def _personal(connection: Connection, ids: list[UUID]) -> dict[UUID, str]:
+def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) -> dict[UUID, str]:
     found: dict[UUID, str] = {}
-    for start in range(0, len(ids), 500):
+    key = tuple_(AuditPersonal.retention_class, AuditPersonal.at, AuditPersonal.record_id)
+    for start in range(0, len(keys), 500):
         query = select(AuditPersonal.record_id, AuditPersonal.value).where(
-            AuditPersonal.record_id.in_(ids[start : start + 500]), AuditPersonal.value.is_not(None)
+            key.in_(keys[start : start + 500]), AuditPersonal.value.is_not(None)
         )
         for record_id, value in connection.execute(query):
             found[record_id] = f"{found.get(record_id, '')} {value}"

@@ -1,4 +1,9 @@
-"""Tables of the record (foundations §6). Insert only: triggers refuse every change."""
+"""Tables of the record (foundations §6). Insert only: triggers refuse every change.
+
+On PostgreSQL `audit_record` and `audit_personal` are partitioned by class, then by month (UTC); a row whose month has
+no partition yet lies in its class's rest until `audit_make_partitions` makes it. The column `xid xid8` of
+`audit_record` is the writing transaction; its BRIN index is on `(xid::text::bigint)`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from identity.core.db import Base
 
 
 class AuditRecord(Base):
-    """One record. `body` is the exact canonical JSON that is hashed; `xid` is the writing transaction on PostgreSQL."""
+    """One record. `body` is the exact canonical JSON that is hashed."""
 
     __tablename__ = "audit_record"
 
@@ -23,10 +28,16 @@ class AuditRecord(Base):
 
 
 class AuditPersonal(Base):
-    """A personal value of a record; the record's body holds only its salted hash, so it can be erased."""
+    """A personal value of a record; the record's body holds only its salted hash, so it can be erased.
+
+    The one update that the database takes is its erasure: `value` to null, and `salt` to nothing, so that a short
+    value cannot be guessed back from its hash.
+    """
 
     __tablename__ = "audit_personal"
 
+    retention_class: Mapped[str] = mapped_column("class", primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
     record_id: Mapped[UUID] = mapped_column(primary_key=True)
     field: Mapped[str] = mapped_column(primary_key=True)
     salt: Mapped[bytes] = mapped_column(LargeBinary)

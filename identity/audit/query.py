@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, or_, select, tuple_
 
 from identity.audit.index import words
 from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord
@@ -101,7 +101,7 @@ def search(
     rows = list(connection.execute(query))
     more, rows = len(rows) > limit, rows[:limit]
     bodies = _bodies(connection, rows)
-    personal = _personal(connection, [row.record_id for row in rows])
+    personal = _personal(connection, rows)
     found = tuple(_row(row, bodies.get(row.record_id, {}), personal.get(row.record_id, {})) for row in rows)
     last = (rows[-1].at, rows[-1].record_id, rows[-1].item) if more else None
     return Page(found, last, complete_to(connection))
@@ -114,7 +114,7 @@ def read(connection: Connection, record_id: UUID) -> Row | None:
     ).first()
     if row is None:
         return None
-    bodies, personal = _bodies(connection, [row]), _personal(connection, [record_id])
+    bodies, personal = _bodies(connection, [row]), _personal(connection, [row])
     return _row(row, bodies.get(record_id, {}), personal.get(record_id, {}))
 
 
@@ -138,9 +138,11 @@ def _bodies(connection: Connection, rows: list[Any]) -> dict[UUID, dict[str, Any
     return found
 
 
-def _personal(connection: Connection, ids: list[UUID]) -> dict[UUID, dict[str, str]]:
+def _personal(connection: Connection, rows: list[Any]) -> dict[UUID, dict[str, str]]:
     found: dict[UUID, dict[str, str]] = {}
-    query = select(AuditPersonal.__table__).where(AuditPersonal.record_id.in_(set(ids)))
+    keys = {(row._mapping["class"], row.at, row.record_id) for row in rows}
+    key = tuple_(AuditPersonal.retention_class, AuditPersonal.at, AuditPersonal.record_id)
+    query = select(AuditPersonal.__table__).where(key.in_(keys))
     for row in connection.execute(query):
         if row.value is not None:
             found.setdefault(row.record_id, {})[row.field] = row.value

@@ -154,7 +154,14 @@ def _insert(connection: Connection, stored: Sequence[Stored]) -> None:
             [(one.retention_class, to_micros(one.at), one.id.hex, one.body) for one in stored],
         )
     personal = [
-        {"record_id": one.id, "field": name, "salt": salt, "value": value}
+        {
+            "class": one.retention_class,
+            "at": one.at,
+            "record_id": one.id,
+            "field": name,
+            "salt": salt,
+            "value": value,
+        }
         for one in stored
         for name, salt, value in one.personal
     ]

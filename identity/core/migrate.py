@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -31,6 +33,14 @@ def downgrade(engine: Engine, revision: str) -> None:
     with engine.connect() as connection:
         command.downgrade(config(connection), revision)
         connection.commit()
+
+
+def without_partitions(connection: Connection) -> Callable[[str | None, str, Any], bool]:
+    """Alembic's `include_name`: partitions are made while the product runs, and belong to their table."""
+    names: set[str] = set()
+    if connection.dialect.name == "postgresql":
+        names.update(connection.execute(text("SELECT relname FROM pg_class WHERE relispartition")).scalars())
+    return lambda name, kind, _: kind != "table" or name not in names
 
 
 def is_current(engine: Engine) -> bool:

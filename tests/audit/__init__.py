@@ -1,0 +1,1 @@
+"""The record: how it is written, kept and guarded."""
