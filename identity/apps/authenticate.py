@@ -47,6 +47,8 @@ def client(apps: Apps, authorization: str, form: Mapping[str, str]) -> Client:
     credentials = _basic(authorization) if authorization else None
     if authorization and credentials is None:
         raise InvalidClient("unusable Authorization header")
+    if "client_assertion" in form or "client_assertion_type" in form:
+        raise InvalidClient("client assertions are not registered here")
     if credentials is not None:
         # RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each request."
         if "client_secret" in form or form.get("client_id", credentials[0]) != credentials[0]:

@@ -46,7 +46,8 @@ def check_redirect_uri(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme in {"http", "https"}:
         return check_web_address(url)
-    if parts.scheme in _FORBIDDEN_SCHEMES or "." not in parts.scheme or "#" in url:
+    unclean = any(ord(c) < 0x21 or ord(c) > 0x7E or c in "#\\" for c in url)
+    if parts.scheme in _FORBIDDEN_SCHEMES or "." not in parts.scheme or unclean:
         raise ValueError("must be https, http on loopback, or a reverse-domain scheme")
     return url
 
@@ -73,6 +74,13 @@ class ApplicationInput(_Input):
     rights: tuple[Literal["search"], ...] = ()
 
 
+class OidcOptions(_Input):
+    """Switches of a client. `offline_without_consent`: an administrator grants offline access for everybody."""
+
+    require_consent: bool = False
+    offline_without_consent: bool = False
+
+
 class OidcInput(_Input):
     """An OAuth 2 / OpenID Connect client."""
 
@@ -88,7 +96,7 @@ class OidcInput(_Input):
     scopes: tuple[Code, ...] = ("openid", "profile")
     resources: tuple[str, ...] = ()
     backchannel_logout_uri: WebAddress | None = None
-    options: Mapping[str, Any] = {}
+    options: OidcOptions = OidcOptions()
 
     @model_validator(mode="after")
     def _fits(self) -> OidcInput:

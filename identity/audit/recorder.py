@@ -31,11 +31,12 @@ class AlreadyUsed(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class SingleUse:
-    """A row that only one request may insert; `refusal` is recorded instead of the request's records when it loses."""
+    """A row that only one request may insert; `refusal` is recorded instead of the request's records when it loses
+    (None where another row of the request has it)."""
 
     table: type[Base]
     values: Mapping[str, Any]
-    refusal: Record
+    refusal: Record | None
 
 
 @dataclass(slots=True)
@@ -74,7 +75,8 @@ class Recorder:
             raise RuntimeError("a thread with an open transaction may not wait for the recorder")
         if not records and not rows:
             return
-        job = _Job(encode(call, records, None), rows, encode(call, [row.refusal for row in rows], None))
+        refusals = [row.refusal for row in rows if row.refusal is not None]
+        job = _Job(encode(call, records, None), rows, encode(call, refusals, None))
         with self._condition:
             if self._stopping or len(self._queue) >= QUEUE_MAX:
                 raise Unavailable("The service cannot record this now.", "audit queue is full", code="audit_full")

@@ -74,10 +74,16 @@ def release(connection: Connection, snapshot: Snapshot, app: App, user_id: UUID,
     return {name: values[name] for name in CATALOGUE if name in wanted and values.get(name) not in (None, "")}
 
 
-def for_scopes(values: Mapping[str, Any], scopes: Iterable[str]) -> dict[str, Any]:
-    """Those of the released values that these OpenID scopes ask for."""
-    asked = {name for scope in scopes for name in SCOPES.get(scope, ())}
+def for_scopes(values: Mapping[str, Any], scopes: Iterable[str], claims: Iterable[str] = ()) -> dict[str, Any]:
+    """Those of the released values that these OpenID scopes, or these claims by name (§5.5), ask for."""
+    asked = {name for scope in scopes for name in SCOPES.get(scope, ())} | set(claims)
     return {name: value for name, value in values.items() if name in asked}
+
+
+def scopes_of(claims: Iterable[str]) -> tuple[str, ...]:
+    """The scopes that hold these claims: what a person is asked to agree to when claims are asked for by name."""
+    wanted = set(claims)
+    return tuple(scope for scope, names in SCOPES.items() if wanted & set(names))
 
 
 def aliased_for(app: App, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,12 @@ class HotResponse:
             ),
         )
 
+    @classmethod
+    def public_json(cls, value: Any, max_age_s: int) -> HotResponse:
+        """A JSON answer that is the same for everybody and may be kept for a while."""
+        kept = ("Cache-Control", f"public, max-age={max_age_s}")
+        return cls(200, orjson.dumps(value), (("Content-Type", "application/json"), kept))
+
 
 @dataclass(slots=True)
 class HotCall:
@@ -124,32 +130,62 @@ class HotCall:
         return self.header("Content-Type").partition(";")[0].strip().lower()
 
     def body(self, limit: int = BODY_MAX) -> bytes:
-        """The whole request body; raises `Invalid` with code `too_large` above `limit` bytes."""
-        try:
-            length = int(self.environ.get("CONTENT_LENGTH") or 0)
-        except ValueError:
-            raise Invalid("The Content-Length header is not a number.", code="invalid_request") from None
-        if length > limit or length < 0:
+        """The whole request body; raises `Invalid` with code `too_large` above `limit` bytes.
+
+        A body without Content-Length is read only where the server says that it ends by itself (chunked): anywhere
+        else there is none, and reading on would wait for the next request.
+        """
+        stated = str(self.environ.get("CONTENT_LENGTH") or "")
+        if stated and not (stated.isascii() and stated.isdigit()):
+            raise Invalid("The Content-Length header is not a number.", code="invalid_request")
+        if len(stated) > 15 or int(stated or 0) > limit:
             raise Invalid("The request is too large.", code="too_large")
-        data: bytes = self.environ["wsgi.input"].read(length or limit + 1)
+        if not stated and not self.environ.get("wsgi.input_terminated") and not self.header("Transfer-Encoding"):
+            return b""
+        data = _read(self.environ["wsgi.input"], int(stated) if stated else limit + 1)
         if len(data) > limit:
             raise Invalid("The request is too large.", code="too_large")
+        if stated and len(data) != int(stated):
+            raise Invalid("The body ended early.", code="invalid_request")
         return data
 
     def form(self, limit: int = 65_536) -> dict[str, str]:
         """The urlencoded body's fields; raises `Invalid` for a repeated field (RFC 6749 §3.2) or bad encoding."""
-        return parse_fields(self.body(limit).decode("latin-1"))
+        try:
+            return parse_fields(self.body(limit).decode("ascii"))
+        except UnicodeDecodeError:
+            raise Invalid("The request's encoding is not valid.", code="invalid_request") from None
 
     def query(self) -> dict[str, str]:
         """The query's fields; raises `Invalid` as `form` does."""
         return parse_fields(self.query_string)
 
     def json(self, limit: int = BODY_MAX) -> Any:
-        """The body as JSON; raises `Invalid` for anything else."""
-        try:
-            return orjson.loads(self.body(limit))
-        except orjson.JSONDecodeError as error:
-            raise Invalid("The body is not valid JSON.", str(error), code="invalid_json") from None
+        """The body as JSON, at most 32 levels deep; raises `Invalid` for anything else."""
+        return parse_json(self.body(limit))
+
+
+def parse_json(text: bytes | str) -> Any:
+    """The value of a JSON text of at most `JSON_DEPTH_MAX` levels; raises `Invalid` (code `invalid_json`)."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Invalid("The body is not valid JSON.", str(error), code="invalid_json") from None
+    if isinstance(value, (dict, list)) and _deeper_than(value, JSON_DEPTH_MAX):
+        raise Invalid("The JSON is nested too deeply.", code="invalid_json")
+    return value
+
+
+def _read(source: Any, length: int) -> bytes:
+    """`length` bytes, or all there are: a WSGI `read` may return fewer than it was asked for."""
+    parts, missing = [], length
+    while missing > 0:
+        part: bytes = source.read(missing)
+        if not part:
+            break
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
 
 
 def _deeper_than(value: Any, levels: int) -> bool:
@@ -168,18 +204,27 @@ def _deeper_than(value: Any, levels: int) -> bool:
 
 def parse_fields(text: str) -> dict[str, str]:
     """Urlencoded fields, each at most once (RFC 6749 §3.1: parameters MUST NOT be included more than once)."""
+    fields, repeated = parse_pairs(text)
+    if repeated:
+        raise Invalid(f"The parameter {min(repeated)[:64]!r} is repeated.", code="invalid_request")
+    return fields
+
+
+def parse_pairs(text: str) -> tuple[dict[str, str], frozenset[str]]:
+    """Urlencoded fields and the names of those that are repeated; raises `Invalid` for bad encoding or a NUL."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=1_000, errors="strict")
     except ValueError as error:
         raise Invalid("The request's encoding is not valid.", str(error), code="invalid_request") from None
     fields: dict[str, str] = {}
+    repeated = set()
     for name, value in pairs:
-        if name in fields:
-            raise Invalid(f"The parameter {name[:64]!r} is repeated.", code="invalid_request")
-        if "\0" in value:
+        if "\0" in name or "\0" in value:
             raise Invalid("The request has a NUL character.", code="invalid_request")
+        if name in fields:
+            repeated.add(name)
         fields[name] = value
-    return fields
+    return fields, frozenset(repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +275,13 @@ class Edge:
         if route is None:
             return self._flask(environ, self._with_headers(request_id, start_response))
         call = HotCall(environ, datetime.now(UTC), request_id, origin)
-        return self._send(self._answer(route, call), request_id, start_response, cors=route.cors)
+        answer = self._answer(route, call)
+        sent = self._send(answer, request_id, start_response, cors=route.cors)
+        # RFC 9110 §9.3.2: the answer to HEAD has the headers of GET and no content.
+        return [] if call.method == "HEAD" else sent
 
     def _answer(self, route: HotRoute, call: HotCall) -> HotResponse:
-        method = call.method
+        method = "GET" if call.method == "HEAD" else call.method
         if method not in route.methods:
             if method == "OPTIONS" and route.cors:
                 return HotResponse(
@@ -273,7 +321,8 @@ class Edge:
         ]
         if cors:
             headers.append(("Access-Control-Allow-Origin", "*"))
-        headers += [pair for pair in self._headers if not any(pair[0] == name for name, _ in response.headers)]
+        present = {name.lower() for name, _ in response.headers}
+        headers += [pair for pair in self._headers if pair[0].lower() not in present]
         start_response(_STATUS[response.status], headers)
         return [response.body]
 

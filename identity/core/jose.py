@@ -88,14 +88,22 @@ def verify(
 def _header(token: str) -> dict[str, Any]:
     if len(token) > TOKEN_MAX or token.count(".") != 2:
         raise _invalid("not a compact token")
-    part = token.partition(".")[0]
     try:
-        header = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        header_part, *_ = [_decode(part) for part in token.split(".")]
+        header = orjson.loads(header_part)
     except ValueError:
         raise _invalid("unreadable header") from None
     if not isinstance(header, dict):
         raise _invalid("unreadable header")
     return header
+
+
+def _decode(part: str) -> bytes:
+    """The bytes of one part; raises `ValueError` unless it is their one unpadded base64url form (RFC 7515 §2)."""
+    decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part.encode("ascii"):
+        raise ValueError("not canonical base64url")
+    return decoded
 
 
 def _invalid(detail: str) -> Invalid:

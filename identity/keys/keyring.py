@@ -73,10 +73,14 @@ class Keyring:
 
     def verify_keys(self, purpose: str) -> Mapping[str, SigningKey]:
         """Every key whose signatures still count, by its id."""
+        self._feed.confirm()
         return self._ring.signing.get(purpose, {})
 
     def jwks(self) -> Mapping[str, Any]:
         """The public JWK set of `oidc-sign`: next, current and previous keys."""
+        self._feed.confirm()
+        if not self._ring.jwks.get("keys"):
+            raise Unavailable("The service has no key yet.", "no oidc-sign key", code="no_key")
         return self._ring.jwks
 
     def certificate_keys(self, purpose: str) -> tuple[CertificateKey, ...]:

@@ -9,16 +9,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
-
-import orjson
 
 from identity.apps.registry import Apps, Client
+from identity.claims.release import CATALOGUE
 from identity.core.errors import Invalid
+from identity.core.hot import parse_json
 from identity.login.request import AcrRequest
 
 CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43,128}")
-STATE_MAX, SCOPE_MAX = 4_096, 2_048
+STATE_MAX, SCOPE_MAX, NONCE_MAX, CLAIMS_MAX = 4_096, 2_048, 512, 4_096
+LOOPBACK = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|\[::1\])):(?P<port>[0-9]{1,5})(?P<rest>/[!-~]*)?")
+CLAIM_PLACES = ("id_token", "userinfo")
 PROMPTS = frozenset({"none", "login", "consent", "select_account"})
 
 
@@ -38,6 +39,7 @@ class AuthorizationRequest:
     parameters: Mapping[str, str]
     client: Client
     redirect_uri: str
+    repeated: frozenset[str] = frozenset()
     scopes: tuple[str, ...] = ()
     prompts: frozenset[str] = frozenset()
     max_age_s: int | None = None
@@ -47,9 +49,19 @@ class AuthorizationRequest:
     acr: AcrRequest | None = None
     claims: dict[str, Any] = field(default_factory=dict)
 
+    def claim_names(self, place: str) -> list[str]:
+        """The claims asked for by name in this place (OpenID Connect Core §5.5)."""
+        return sorted(set(self.claims.get(place, {})) & set(CATALOGUE))
 
-def prove_redirect(apps: Apps, parameters: Mapping[str, str]) -> AuthorizationRequest:
+
+def prove_redirect(
+    apps: Apps, parameters: Mapping[str, str], repeated: frozenset[str] = frozenset()
+) -> AuthorizationRequest:
     """The client and its proven redirect URI; raises `Invalid` (→ page) for anything else."""
+    if repeated & {"client_id", "redirect_uri"}:
+        raise Invalid("The application's request is not valid.", "repeated parameter", code="invalid_request")
+    # RFC 6749 §3.1: "Parameters sent without a value MUST be treated as if they were omitted from the request."
+    parameters = {name: value for name, value in parameters.items() if value}
     client = apps.client(parameters.get("client_id", ""))
     if client is None or not client.app.active or "authorization_code" not in client.grant_types:
         raise Invalid("This application is not registered here.", code="unknown_client")
@@ -58,24 +70,17 @@ def prove_redirect(apps: Apps, parameters: Mapping[str, str]) -> AuthorizationRe
         raise Invalid("The application did not say where to return to.", code="redirect_uri")
     if not any(_same_redirect(registered, asked) for registered in client.redirect_uris):
         raise Invalid("The application asked to return to an address that is not registered.", code="redirect_uri")
-    return AuthorizationRequest(parameters, client, asked)
+    return AuthorizationRequest(parameters, client, asked, repeated)
 
 
 def _same_redirect(registered: str, asked: str) -> bool:
     """RFC 9700 §2.1: "authorization servers MUST utilize exact string matching except for port numbers in
-    localhost redirection URIs of native apps" (RFC 8252 §7.3: loopback IP literals)."""
+    localhost redirection URIs of native apps" (RFC 8252 §7.3: loopback IP literals), there those registered without
+    a port."""
     if registered == asked:
         return True
-    one, other = urlsplit(registered), urlsplit(asked)
-    if one.scheme != "http" or one.hostname not in {"127.0.0.1", "::1"} or other.username is not None:
-        return False
-    try:
-        ports = (one.port, other.port)
-    except ValueError:
-        return False
-    same_host = one.hostname == other.hostname
-    rest = [(part.scheme, part.path, part.query, part.fragment) for part in (one, other)]
-    return ports[0] is None and same_host and rest[0] == rest[1]
+    found = LOOPBACK.fullmatch(asked)
+    return found is not None and int(found["port"]) <= 65_535 and registered == found["host"] + (found["rest"] or "")
 
 
 def check(request: AuthorizationRequest, apps: Apps) -> None:
@@ -83,6 +88,14 @@ def check(request: AuthorizationRequest, apps: Apps) -> None:
     for one in _CHECKS:
         one(request)
     _check_resource(request, apps)
+
+
+def _check_repeated(request: AuthorizationRequest) -> None:
+    """RFC 6749 §3.1: "Request and response parameters MUST NOT be included more than once." """
+    if request.repeated:
+        only_resource = request.repeated == {"resource"}
+        error = "invalid_target" if only_resource else "invalid_request"
+        raise RedirectError(error, "one resource at a time" if only_resource else "a parameter is repeated")
 
 
 def _check_state(request: AuthorizationRequest) -> None:
@@ -117,21 +130,25 @@ def _check_scope(request: AuthorizationRequest) -> None:
         raise RedirectError("invalid_scope", "scope is too long")
     asked = dict.fromkeys(scope.split())
     request.scopes = tuple(one for one in asked if one in request.client.scopes)
-    if asked and not request.scopes:
+    if not request.scopes:
         raise RedirectError("invalid_scope", "none of these scopes may be asked for")
 
 
 def _check_nonce(request: AuthorizationRequest) -> None:
     request.nonce = request.parameters.get("nonce")
-    if request.nonce is not None and len(request.nonce) > 512:
+    if request.nonce is not None and len(request.nonce) > NONCE_MAX:
         raise RedirectError("invalid_request", "nonce is too long")
 
 
 def _check_pkce(request: AuthorizationRequest) -> None:
-    """RFC 9700 §2.1.1: public clients MUST use PKCE; here also confidential ones without a nonce, and only S256."""
+    """RFC 9700 §2.1.1: public clients MUST use PKCE; here also confidential ones without a nonce, and only S256.
+
+    A nonce protects only a client that gets an ID token.
+    """
     challenge = request.parameters.get("code_challenge")
     if challenge is None:
-        if request.client.public or request.client.profile == "fapi2" or request.nonce is None:
+        protected = request.nonce is not None and "openid" in request.scopes
+        if request.client.public or request.client.profile == "fapi2" or not protected:
             raise RedirectError("invalid_request", "code_challenge is missing")
         return
     if request.parameters.get("code_challenge_method") != "S256" or not CHALLENGE.fullmatch(challenge):
@@ -160,18 +177,17 @@ def _check_claims(request: AuthorizationRequest) -> None:
     if text is None:
         return
     try:
-        claims = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        claims = parse_json(text) if len(text) <= CLAIMS_MAX else None
+    except Invalid:
         claims = None
-    if not isinstance(claims, dict) or len(text) > 8_192:
-        raise RedirectError("invalid_request", "claims must be a JSON object")
+    if not isinstance(claims, dict) or not all(isinstance(claims.get(part, {}), dict) for part in CLAIM_PLACES):
+        raise RedirectError("invalid_request", "claims must be a JSON object (OpenID Connect Core §5.5)")
     request.claims = claims
 
 
 def _check_acr(request: AuthorizationRequest) -> None:
     values = tuple(request.parameters.get("acr_values", "").split())
-    id_token = request.claims.get("id_token")
-    wanted = id_token.get("acr") if isinstance(id_token, dict) else None
+    wanted = request.claims.get("id_token", {}).get("acr")
     if isinstance(wanted, dict) and (wanted.get("values") or wanted.get("value")):
         listed = wanted.get("values") or [wanted["value"]]
         if not isinstance(listed, list):
@@ -182,6 +198,7 @@ def _check_acr(request: AuthorizationRequest) -> None:
 
 
 _CHECKS: tuple[Callable[[AuthorizationRequest], None], ...] = (
+    _check_repeated,
     _check_state,
     _check_unsupported,
     _check_response_type,

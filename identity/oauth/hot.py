@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.access.decide import Access
 from identity.apps import authenticate
-from identity.apps.registry import Apps, Registry
+from identity.apps.registry import Apps, Client, Registry
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
 from identity.claims.release import aliased_for, for_scopes, release
@@ -27,6 +27,7 @@ from identity.oauth.token import TokenEndpoint
 from identity.oauth.tokens import Tokens
 
 CLIENT = "client authentication (RFC 6749 §2.3)"
+CACHE_S = 300
 
 
 def routes(
@@ -43,10 +44,10 @@ def routes(
     metadata = document(settings.public_url)
 
     def describe(_: HotCall) -> HotResponse:
-        return HotResponse.json(200, metadata)
+        return HotResponse.public_json(metadata, CACHE_S)
 
     def keys(_: HotCall) -> HotResponse:
-        return HotResponse.json(200, dict(keyring.jwks()))
+        return HotResponse.public_json(dict(keyring.jwks()), CACHE_S)
 
     return [
         HotRoute("/oauth/token", ("POST",), door.token, CLIENT),
@@ -91,26 +92,14 @@ class _Door:
     def userinfo(self, call: HotCall) -> HotResponse:
         """GET or POST /oauth/userinfo (OpenID Connect Core §5.3)."""
         try:
-            token = _bearer(call)
-            claims = self._tokens.read_access_token(token, self._tokens.issuer, call.now) if token else {}
-            apps = self._registry.current()
-            client = apps.client(str(claims.get("client_id")))
-            if not token:
-                return HotResponse.json(401, {}, ("WWW-Authenticate", "Bearer"))
-            grant = self._live_grant(call, claims)
-            if grant is None or client is None or not client.app.active:
-                raise Invalid("The token is not valid.", code="invalid_token")
+            claims, client, grant = self._presented(call)
         except Invalid as error:
-            code = error.code if error.code == "invalid_request" else "invalid_token"
-            status = 400 if code == "invalid_request" else 401
-            return HotResponse.json(status, {"error": code}, ("WWW-Authenticate", f'Bearer error="{code}"'))
+            return self._refuse_bearer(call, error)
         scopes = tuple(str(claims["scope"]).split())
-        if "openid" not in scopes:
-            challenge = ("WWW-Authenticate", 'Bearer error="insufficient_scope", scope="openid"')
-            return HotResponse.json(403, {"error": "insufficient_scope"}, challenge)
         snapshot = self._access.snapshot()
         with self._database.read() as connection:
-            released = for_scopes(release(connection, snapshot, client.app, grant.user_id, call.now), scopes)
+            named = grant.detail.get("claims", {}).get("userinfo", ())
+            released = for_scopes(release(connection, snapshot, client.app, grant.user_id, call.now), scopes, named)
         call.actor = authenticate.as_actor(client.app)
         user = snapshot.users[grant.user_id]
         call.records.append(
@@ -126,6 +115,31 @@ class _Door:
         self._recorder.submit(call, call.records)
         return HotResponse.json(200, {**aliased_for(client.app, released), "sub": claims["sub"]})
 
+    def _presented(self, call: HotCall) -> tuple[dict[str, Any], Client, Any]:
+        """The access token's claims, client and live grant; raises `Invalid` with a code of RFC 6750 §3.1."""
+        token = _bearer(call)
+        if not token:
+            raise Invalid("An access token is needed.", code="no_token")
+        claims = self._tokens.read_access_token(token, self._tokens.issuer, call.now)
+        client = self._registry.current().client(str(claims.get("client_id")))
+        grant = self._live_grant(call, claims)
+        if grant is None or client is None or not client.app.active or grant.client_id != client.id:
+            raise Invalid("The token is not valid.", code="invalid_token")
+        call.actor = authenticate.as_actor(client.app)
+        if "openid" not in str(claims["scope"]).split():
+            raise Invalid("The token does not have the scope openid.", code="insufficient_scope")
+        return claims, client, grant
+
+    def _refuse_bearer(self, call: HotCall, error: Invalid) -> HotResponse:
+        """The error of RFC 6750 §3.1, recorded before it leaves; without a token nothing but the challenge."""
+        if error.code == "no_token":
+            return HotResponse.json(401, {}, ("WWW-Authenticate", "Bearer"))
+        code = error.code if error.code in _BEARER_STATUS else "invalid_request"
+        self._record_refusal(call, code, error.detail)
+        scope = ', scope="openid"' if code == "insufficient_scope" else ""
+        status = 413 if error.code == "too_large" else _BEARER_STATUS[code]
+        return HotResponse.json(status, {"error": code}, ("WWW-Authenticate", f'Bearer error="{code}"{scope}'))
+
     def introspect(self, call: HotCall) -> HotResponse:
         """POST /oauth/introspect (RFC 7662): only tokens for the asking resource server are active."""
         try:
@@ -133,7 +147,7 @@ class _Door:
             apps = self._registry.current()
             app, apis = authenticate.api(apps, call.header("Authorization"))
             call.actor = authenticate.as_actor(app)
-            claims = self._introspected(call, apps, form.get("token", ""), {api.identifier for api in apis})
+            claims = self._introspected(call, apps, _token(form), {api.identifier for api in apis})
         except TesseraError as error:
             return self._refuse(call, error)
         call.records.append(
@@ -184,10 +198,10 @@ class _Door:
         try:
             form = _form(call)
             client = authenticate.client(self._registry.current(), call.header("Authorization"), form)
+            call.actor = authenticate.as_actor(client.app)
+            token = _token(form)
         except TesseraError as error:
             return self._refuse(call, error)
-        call.actor = authenticate.as_actor(client.app)
-        token = form.get("token", "")
         with self._database.write() as connection:
             row = store.find_refresh(connection, token)
             data: dict[str, Any] = {"found": False}
@@ -222,15 +236,21 @@ class _Door:
             raise error
         basic = isinstance(error, authenticate.InvalidClient)
         code = error.code if error.code in _ERRORS else "invalid_request"
-        call.records.append(
-            Record(kind=Kind.TOKEN_REFUSED, result="refused", reason=code, data={"detail": error.detail[:200]})
-        )
-        self._recorder.submit(call, call.records)
+        self._record_refusal(call, code, error.detail)
         headers = (("WWW-Authenticate", 'Basic realm="tessera"'),) if basic else ()
         status = 401 if basic else 413 if error.code == "too_large" else 400
         return HotResponse.json(status, {"error": code, "error_description": error.public}, *headers)
 
+    def _record_refusal(self, call: HotCall, reason: str, detail: str) -> None:
+        application = call.actor.id if call.actor.kind == "application" else None
+        data = {"detail": detail[:200]}
+        call.records.append(
+            Record(kind=Kind.TOKEN_REFUSED, result="refused", reason=reason, application=application, data=data)
+        )
+        self._recorder.submit(call, call.records)
 
+
+_BEARER_STATUS = {"invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403}
 _ERRORS = frozenset(
     {
         *("invalid_client", "invalid_grant", "invalid_scope", "invalid_target"),
@@ -242,7 +262,15 @@ _ERRORS = frozenset(
 def _form(call: HotCall) -> dict[str, str]:
     if call.media_type != "application/x-www-form-urlencoded":
         raise Invalid("The body must be application/x-www-form-urlencoded.", code="invalid_request")
-    return call.form()
+    # RFC 6749 §3.2: "Parameters sent without a value MUST be treated as if they were omitted from the request."
+    return {name: value for name, value in call.form().items() if value}
+
+
+def _token(form: dict[str, str]) -> str:
+    """The token that is asked about; raises `Invalid` without one (RFC 7662 §2.1, RFC 7009 §2.1: REQUIRED)."""
+    if "token" not in form:
+        raise Invalid("token is missing.", code="invalid_request")
+    return form["token"]
 
 
 def _bearer(call: HotCall) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from flask import Blueprint, make_response, render_template, request
 from werkzeug.wrappers import Response
@@ -12,8 +13,9 @@ from werkzeug.wrappers import Response
 from identity.access.decide import Access
 from identity.apps.registry import Client, Registry
 from identity.audit.kinds import Kind
+from identity.claims.release import scopes_of
 from identity.core.errors import Invalid
-from identity.core.hot import parse_fields
+from identity.core.hot import parse_pairs, parse_uuid
 from identity.core.record import Record
 from identity.core.secrets import digest, new_secret
 from identity.core.settings import Settings
@@ -43,16 +45,17 @@ _REFUSALS = {
 @public("OAuth authorization endpoint", csrf=False)
 def authorize() -> Response:
     """RFC 6749 §4.1.1; a POST is stored and answered 303, since it may come from another site."""
-    raw = request.get_data(as_text=True) if request.method == "POST" else request.query_string.decode("latin-1")
-    parameters = parse_fields(raw)
+    posted = request.method == "POST"
+    parameters, repeated = parse_pairs((request.get_data() if posted else request.query_string).decode("latin-1"))
     apps = use(Registry).current()
-    wanted = checks.prove_redirect(apps, parameters)
+    wanted = checks.prove_redirect(apps, parameters, repeated)
     try:
         checks.check(wanted, apps)
         login = _login_request(wanted)
     except checks.RedirectError as error:
-        return _refuse(wanted.client, wanted.redirect_uri, parameters.get("state"), error.error, error.description)
-    answer = enter(login, cross_site_post=request.method == "POST")
+        state = None if "state" in repeated else wanted.parameters.get("state")
+        return _refuse(wanted.client, wanted.redirect_uri, state, error.error, error.description)
+    answer = enter(login, cross_site_post=posted)
     return _finish(answer) if isinstance(answer, Ready) else answer
 
 
@@ -63,7 +66,9 @@ def resume_page() -> Response:
     tx = request.args.get("tx", "")
     answer = resume(tx, "oauth")
     if isinstance(answer, flow.Refuse):
-        return _refusal(answer.reason, request_of(tx, "oauth").reply)
+        response = _refusal(answer.reason, request_of(tx, "oauth").reply)
+        forget_transaction(response, parse_uuid(tx))
+        return response
     return _finish(answer) if isinstance(answer, Ready) else answer
 
 
@@ -100,14 +105,10 @@ def logout() -> Response:
 
 def _login_request(wanted: checks.AuthorizationRequest) -> LoginRequest:
     parameters, client = wanted.parameters, wanted.client
-    required = None
-    if "id_token_hint" in parameters:
-        tokens = Tokens(use(Settings).public_url, use(Keyring), use(Settings).access_token_ttl_s)
-        try:
-            claims = tokens.read_id_token_hint(parameters["id_token_hint"], request_now())
-        except Invalid:
-            raise checks.RedirectError("invalid_request", "id_token_hint is not valid") from None
-        required = use(Access).snapshot().by_sub.get(str(claims.get("sub")))
+    prompts = wanted.prompts
+    if client.public and not wanted.redirect_uri.startswith("https://"):
+        # RFC 8252 §8.6: another program of this device may pose as a native client, so the person is asked each time.
+        prompts |= {"consent"}
     reply: dict[str, Any] = {
         "client_id": client.client_id,
         "redirect_uri": wanted.redirect_uri,
@@ -116,21 +117,45 @@ def _login_request(wanted: checks.AuthorizationRequest) -> LoginRequest:
         "code_challenge": wanted.code_challenge,
         "scopes": list(wanted.scopes),
         "resource": wanted.resource,
+        "claims": {place: wanted.claim_names(place) for place in checks.CLAIM_PLACES},
     }
+    named = [name for names in reply["claims"].values() for name in names]
+    # OpenID Connect Core §11: access without the person's presence needs his consent, or an administrator's grant.
+    offline = "offline_access" in wanted.scopes and not client.options.get("offline_without_consent")
     return LoginRequest(
         app_id=client.app.id,
         door="oauth",
-        prompts=wanted.prompts,
+        prompts=prompts,
         max_age_s=wanted.max_age_s,
         acr=wanted.acr,
-        required_user=required,
+        required_user=_required_user(wanted),
         login_hint=parameters.get("login_hint", "")[:256] or None,
         claims=wanted.claims,
         reply=reply,
         return_to=wanted.redirect_uri,
-        require_consent=bool(client.options.get("require_consent")),
-        scopes=wanted.scopes,
+        require_consent=offline or bool(client.options.get("require_consent")),
+        scopes=tuple(dict.fromkeys((*wanted.scopes, *scopes_of(named)))),
     )
+
+
+def _required_user(wanted: checks.AuthorizationRequest) -> UUID | None:
+    """Whom the client expects, by an earlier ID token or the claims parameter; a person who is no more cannot come."""
+    subjects = set()
+    if "id_token_hint" in wanted.parameters:
+        tokens = Tokens(use(Settings).public_url, use(Keyring), use(Settings).access_token_ttl_s)
+        try:
+            subjects.add(tokens.read_id_token_hint(wanted.parameters["id_token_hint"], request_now()).get("sub"))
+        except Invalid:
+            raise checks.RedirectError("invalid_request", "id_token_hint is not valid") from None
+    sub = wanted.claims.get("id_token", {}).get("sub")
+    if isinstance(sub, dict) and "value" in sub:
+        subjects.add(str(sub["value"]))
+    if not subjects:
+        return None
+    user = use(Access).snapshot().by_sub.get(str(subjects.pop())) if len(subjects) == 1 else None
+    if user is None:
+        raise checks.RedirectError("login_required", "this person cannot sign in")
+    return user
 
 
 def _finish(ready: Ready) -> Response:
@@ -166,6 +191,7 @@ def _store_code(unit: Unit, sign_in: SignIn) -> str | None:
             "amr": list(sign_in.amr),
             "sid": sign_in.session_sid,
             "resource": reply.get("resource"),
+            "claims": reply.get("claims", {}),
         },
         created_at=unit.now,
     )
@@ -197,7 +223,7 @@ def _store_code(unit: Unit, sign_in: SignIn) -> str | None:
 
 def _refusal(reason: str, reply: Any) -> Response:
     client = use(Registry).current().client(reply["client_id"])
-    if client is None:
+    if client is None or not client.app.active:
         raise Invalid("This application is not registered here.", code="unknown_client")
     error = _REFUSALS.get(reason, "access_denied")
     return _refuse(client, reply["redirect_uri"], reply.get("state"), error, "")

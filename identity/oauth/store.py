@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select, update
 
+from identity.core.once import Once
 from identity.core.secrets import digest
 from identity.oauth.models import AuthorizationCode, OAuthGrant, RefreshToken, RevokedToken
 
@@ -29,6 +30,13 @@ def find_code(connection: Connection, code: str) -> Any:
         .join(OAuthGrant, OAuthGrant.id == AuthorizationCode.grant_id)
         .where(AuthorizationCode.code_hash == digest(code))
     ).first()
+
+
+def was_used(connection: Connection, kind: str, secret: str) -> bool:
+    """Whether this single-use secret was used before."""
+    return (
+        connection.execute(select(Once.kind).where(Once.kind == kind, Once.value == digest(secret))).first() is not None
+    )
 
 
 def find_refresh(connection: Connection, token: str) -> Any:

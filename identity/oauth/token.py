@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from identity.access.decide import Access, AccessRequest, Decided
@@ -25,10 +25,11 @@ from identity.core.settings import Settings
 from identity.login.session import session_alive
 from identity.oauth import store
 from identity.oauth.models import RefreshToken
-from identity.oauth.tokens import Tokens, audience_of
+from identity.oauth.tokens import Tokens, target_of
 
 VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 REFRESH_GRACE_S = 10
+CODE, REFRESH = "oauth_code", "oauth_refresh"
 
 
 class GrantError(Invalid):
@@ -56,15 +57,17 @@ class TokenEndpoint:
                 "This grant type is not supported.",
                 code="invalid_request" if missing else "unsupported_grant_type",
             )
-        if grant_type not in client.grant_types:
+        # RFC 6749 §4.4: "The client credentials grant type MUST only be used by confidential clients."
+        if grant_type not in client.grant_types or (grant_type == "client_credentials" and client.public):
             raise GrantError("This client may not use this grant type.", code="unauthorized_client")
         if grant_type == "client_credentials":
             return self._client_credentials(call, apps, client, form)
         return (self._code if grant_type == "authorization_code" else self._refresh)(call, apps, client, form)
 
     def _client_credentials(self, call: HotCall, apps: Apps, client: Client, form: Mapping[str, str]) -> dict[str, Any]:
-        scopes = _narrowed(tuple(one for one in client.scopes if one != "openid"), form.get("scope"))
-        audience = audience_of(apps, client, self._tokens.issuer, scopes, form.get("resource"))
+        own = tuple(one for one in client.scopes if one not in {"openid", "offline_access"})
+        asked = _narrowed(own, form.get("scope"))
+        audience, scopes = target_of(apps, client, self._tokens.issuer, asked, form.get("resource"))
         token, jti = self._tokens.access_token(audience, client.client_id, client.client_id, scopes, call.now, {})
         call.records.append(
             Record(
@@ -85,42 +88,56 @@ class TokenEndpoint:
             raise GrantError("code is missing.", code="invalid_request")
         with self._database.read() as connection:
             row = store.find_code(connection, code)
-        if row is None or row.client_id != client.id or row.ended_at is not None or call.now >= row.expires_at:
+            used = row is not None and store.was_used(connection, CODE, code)
+        if row is None or row.client_id != client.id or row.ended_at is not None:
             raise GrantError("The code is not valid.", code="invalid_grant")
-        if form.get("redirect_uri") != row.redirect_uri:
+        if call.now >= row.expires_at and not used:
+            raise GrantError("The code has expired.", code="invalid_grant")
+        if "redirect_uri" not in form:
+            raise GrantError("redirect_uri is missing.", code="invalid_request")
+        if form["redirect_uri"] != row.redirect_uri:
             raise GrantError("redirect_uri is not that of the request.", code="invalid_grant")
         _check_verifier(row.code_challenge, form.get("code_verifier"))
-        rows = [self._once(call, "oauth_code", code, client, row)]
+        if used:
+            self._end_family(call, client, row, "replay")
+        rows = [self._once(call, CODE, code, client, row)]
         # OpenID Connect Core §11: a refresh token that lives on without the session needs offline_access.
         refresh = None
         if "refresh_token" in client.grant_types:
             refresh = new_secret("rt")
-            rows.append(self._refresh_row(call, refresh, row.grant_id, 1, None, client, row))
-        return self._finish(call, apps, client, row, tuple(row.scopes), form, refresh, rows, nonce=row.nonce)
+            rows.append(self._refresh_row(call, refresh, row.grant_id, 1, None))
+        try:
+            return self._finish(call, apps, client, row, tuple(row.scopes), form, refresh, rows, nonce=row.nonce)
+        except AlreadyUsed:
+            self._end_family(call, client, row, "replay")
 
     def _refresh(self, call: HotCall, apps: Apps, client: Client, form: Mapping[str, str]) -> dict[str, Any]:
         token = form.get("refresh_token", "")
         if not token:
             raise GrantError("refresh_token is missing.", code="invalid_request")
+        successor = self._tokens.successor(token)
         with self._database.read() as connection:
             row = store.find_refresh(connection, token)
+            follower = store.find_refresh(connection, successor)
         if row is None or row.client_id != client.id or row.ended_at is not None:
             raise GrantError("The refresh token is not valid.", code="invalid_grant")
         if call.now >= min(row.idle_until, row.expires_at):
             raise GrantError("The refresh token has expired.", code="invalid_grant")
         scopes = _narrowed(tuple(row.scopes), form.get("scope"))
-        successor = self._tokens.successor(token)
-        with self._database.read() as connection:
-            follower = store.find_refresh(connection, successor)
-        rows = []
         if follower is None:
             rows = [
-                self._once(call, "oauth_refresh", token, client, row),
-                self._refresh_row(call, successor, row.grant_id, row.generation + 1, row.expires_at, client, row),
+                self._once(call, REFRESH, token, client, row),
+                self._refresh_row(call, successor, row.grant_id, row.generation + 1, row.expires_at),
             ]
-        elif call.now - follower.created_at > timedelta(seconds=REFRESH_GRACE_S):
-            self._replayed(call, client, row)
-        return self._finish(call, apps, client, row, scopes, form, successor, rows, nonce=None)
+            try:
+                return self._finish(call, apps, client, row, scopes, form, successor, rows, nonce=None)
+            except AlreadyUsed:
+                # Another request with this token was first; the client gets what that one got.
+                with self._database.read() as connection:
+                    follower = store.find_refresh(connection, successor)
+        if follower is None or call.now - follower.created_at > timedelta(seconds=REFRESH_GRACE_S):
+            self._end_family(call, client, row, "replay")
+        return self._finish(call, apps, client, row, scopes, form, successor, [], nonce=None)
 
     def _finish(  # noqa: PLR0913
         self,
@@ -136,8 +153,11 @@ class TokenEndpoint:
         nonce: str | None,
     ) -> dict[str, Any]:
         decided = self._decide_again(call, client, row)
-        resource = form.get("resource") or row.detail.get("resource")
-        audience = audience_of(apps, client, self._tokens.issuer, scopes, resource)
+        granted = row.detail.get("resource")
+        # RFC 8707 §2.2: never another resource than the person was asked about.
+        if granted is not None and form.get("resource", granted) != granted:
+            raise GrantError("This resource was not granted.", code="invalid_target")
+        audience, token_scopes = target_of(apps, client, self._tokens.issuer, scopes, form.get("resource", granted))
         user = decided.snapshot.users[row.user_id]
         extra: dict[str, Any] = {
             "gid": str(row.grant_id),
@@ -147,8 +167,8 @@ class TokenEndpoint:
         api = apps.resource_server(audience)
         target = api.app.code if api else client.app.code
         extra["roles"] = list(decided.snapshot.roles_in(row.user_id, target, call.now))
-        token, jti = self._tokens.access_token(audience, user.sub, client.client_id, scopes, call.now, extra)
-        answer = self._answer(token, scopes)
+        token, jti = self._tokens.access_token(audience, user.sub, client.client_id, token_scopes, call.now, extra)
+        answer = self._answer(token, token_scopes)
         if refresh is not None:
             answer["refresh_token"] = refresh
         released: dict[str, Any] = {}
@@ -161,7 +181,8 @@ class TokenEndpoint:
         try:
             self._recorder.submit(call, call.records, rows)
         except AlreadyUsed:
-            self._replayed(call, client, row)
+            call.records.clear()  # what came too late was not done, so nothing says that it was (foundations §6)
+            raise
         return answer
 
     def _released(
@@ -169,7 +190,7 @@ class TokenEndpoint:
     ) -> dict[str, Any]:
         with self._database.read() as connection:
             released = release(connection, decided.snapshot, client.app, row.user_id, call.now)
-        return for_scopes(released, scopes)
+        return for_scopes(released, scopes, row.detail.get("claims", {}).get("id_token", ()))
 
     def _id_token(
         self,
@@ -199,29 +220,38 @@ class TokenEndpoint:
         app = client.app
         wanted = AccessRequest(app.code, row.user_id, "application", app.code, "sso", acr=row.detail["acr"])
         decided = self._access.decide(call, wanted)
-        if not alive or not decided.permit or not decided.snapshot.is_active(row.user_id, call.now):
+        if not decided.snapshot.is_active(row.user_id, call.now):
+            self._end_family(call, client, row, "user_inactive")
+        if not alive:
+            self._end_family(call, client, row, "session_over")
+        if not decided.permit:
             raise GrantError("The sign-in behind this grant is over.", code="invalid_grant")
         return decided
 
-    def _replayed(self, call: HotCall, client: Client, row: Any) -> None:
-        """RFC 9700 §4.14: a used token that comes again ends the whole family; always raises `GrantError`."""
+    def _end_family(self, call: HotCall, client: Client, row: Any, reason: str) -> NoReturn:
+        """All tokens of the grant die; always raises `GrantError`.
+
+        RFC 9700 §4.14: a used code or refresh token that comes again ends the whole family.
+        """
         with self._database.write() as connection:
-            store.end_grant(connection, row.grant_id, "replay", call.now)
+            store.end_grant(connection, row.grant_id, reason, call.now)
             record = Record(
                 kind=Kind.TOKEN_REVOKED,
                 result="success",
-                reason="replay",
+                reason=reason,
                 user=row.user_id,
                 application=client.app.code,
                 data={"grant": str(row.grant_id)},
             )
             self._recorder.write(connection, call, [record], None)
-        raise GrantError("This was used already.", code="invalid_grant")
+        text = "This was used already." if reason == "replay" else "The sign-in behind this grant is over."
+        raise GrantError(text, code="invalid_grant")
 
     def _once(self, call: HotCall, kind: str, value: str, client: Client, row: Any) -> SingleUse:
         until = call.now + timedelta(seconds=self._settings.refresh_absolute_s)
         values = {"kind": kind, "value": digest(value), "expires_at": until}
-        return SingleUse(Once, values, _refusal(client, row.user_id, row.grant_id))
+        reason = "replay" if kind == CODE else "parallel"
+        return SingleUse(Once, values, _refusal(client, row.user_id, row.grant_id, reason))
 
     def _refresh_row(
         self,
@@ -230,8 +260,6 @@ class TokenEndpoint:
         grant_id: UUID,
         generation: int,
         expires_at: Any,
-        client: Client,
-        row: Any,
     ) -> SingleUse:
         values = {
             "token_hash": digest(token),
@@ -241,7 +269,7 @@ class TokenEndpoint:
             "idle_until": call.now + timedelta(seconds=self._settings.refresh_idle_s),
             "expires_at": expires_at or call.now + timedelta(seconds=self._settings.refresh_absolute_s),
         }
-        return SingleUse(RefreshToken, values, _refusal(client, row.user_id, row.grant_id))
+        return SingleUse(RefreshToken, values, None)
 
     def _answer(self, token: str, scopes: tuple[str, ...]) -> dict[str, Any]:
         return {
@@ -268,11 +296,11 @@ def _issued(kind: Kind, client: Client, row: Any, decided: Decided, jti: str, da
     )
 
 
-def _refusal(client: Client, user_id: UUID, grant_id: UUID) -> Record:
+def _refusal(client: Client, user_id: UUID, grant_id: UUID, reason: str) -> Record:
     return Record(
         kind=Kind.TOKEN_REFUSED,
         result="refused",
-        reason="replay",
+        reason=reason,
         user=user_id,
         application=client.app.code,
         data={"grant": str(grant_id), "id": str(new_id())},

@@ -11,7 +11,7 @@ from typing import Any
 
 from identity.apps.registry import Apps, Client
 from identity.core import jose
-from identity.core.errors import Invalid
+from identity.core.errors import Invalid, Unavailable
 from identity.core.secrets import new_id
 from identity.keys.keyring import Keyring
 
@@ -20,6 +20,7 @@ ID_TOKEN = "JWT"  # noqa: S105
 ID_TOKEN_TTL_S = 300
 
 # RSA releases the GIL: two at once fill two cores, more only queue.
+RSA_WAIT_S = 1.0
 _rsa = threading.BoundedSemaphore(2)
 
 
@@ -101,17 +102,27 @@ class Tokens:
         return "rt_" + base64.urlsafe_b64encode(self._keyring.derive("refresh", refresh_token)).rstrip(b"=").decode()
 
     def _sign(self, claims: Mapping[str, Any], typ: str) -> str:
-        with _rsa:
+        if not _rsa.acquire(timeout=RSA_WAIT_S):
+            raise Unavailable("Too many tokens at once. Please try again.", "signing queue is full", code="sign_queue")
+        try:
             return jose.sign(self._keyring.sign_key("oidc-sign"), claims, typ)
+        finally:
+            _rsa.release()
 
 
-def audience_of(apps: Apps, client: Client, issuer: str, scopes: tuple[str, ...], resource: str | None) -> str:
-    """Whom an access token is for (RFC 8707 §2.2): the resource asked for, else userinfo (the issuer) for OpenID
-    scopes, else the client's only resource. Raises `Invalid` (code `invalid_target`)."""
-    if resource is not None:
-        if resource not in client.resources or apps.resource_server(resource) is None:
-            raise Invalid("This resource may not be asked for.", code="invalid_target")
-        return resource
-    if "openid" in scopes or len(client.resources) != 1:
-        return issuer
-    return client.resources[0]
+def target_of(
+    apps: Apps, client: Client, issuer: str, scopes: tuple[str, ...], resource: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Whom an access token is for, and with which scopes (RFC 8707 §2.2).
+
+    The resource asked for, else userinfo (the issuer) for OpenID scopes, else the client's only resource. A token for
+    a resource server carries that server's scopes only. Raises `Invalid` (code `invalid_target`).
+    """
+    if resource is None:
+        if "openid" in scopes or len(client.resources) != 1:
+            return issuer, scopes
+        resource = client.resources[0]
+    api = apps.resource_server(resource)
+    if resource not in client.resources or api is None or not api.app.active:
+        raise Invalid("This resource may not be asked for.", code="invalid_target")
+    return resource, tuple(one for one in scopes if one in api.scopes)
