@@ -73,6 +73,14 @@ def end_session(unit: Unit, session_id: UUID, reason: str, notifiers: LogoutNoti
     return True
 
 
+def takes_part(unit: Unit, session_id: UUID, sid: str) -> bool:
+    """Whether an application takes part in this session under this `sid`."""
+    found = select(SessionParticipant.id).where(
+        SessionParticipant.session_id == session_id, SessionParticipant.sid == sid
+    )
+    return unit.db.execute(found).first() is not None
+
+
 def end_sessions_of_user(
     unit: Unit, user_id: UUID, reason: str, notifiers: LogoutNotifiers, keep: UUID | None = None
 ) -> int:

@@ -7,7 +7,8 @@ Does not own: the login itself (`login`), what is released (`claims`), who the c
 from identity.oauth.hot import routes as hot_routes
 from identity.oauth.logout import register as register_logout
 from identity.oauth.routes import bp
+from identity.oauth.routes_logout import bp as logout_bp
 
-blueprints = (bp,)
+blueprints = (bp, logout_bp)
 
 __all__ = ["blueprints", "hot_routes", "register_logout"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
-from flask import Blueprint, make_response, render_template, request
+from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from identity.access.decide import Access
@@ -20,14 +19,14 @@ from identity.core.record import Record
 from identity.core.secrets import digest, new_secret
 from identity.core.settings import Settings
 from identity.core.unit import Unit
-from identity.core.web import delete_cookie, open_unit, public, redirect_to, request_now, use
+from identity.core.web import open_unit, public, redirect_to, request_now, use
 from identity.keys.keyring import Keyring
 from identity.login import flow, service
-from identity.login.doors import current_session, enter, forget_transaction, request_of, resume
-from identity.login.logout import LogoutNotifiers, end_session
+from identity.login.doors import enter, forget_transaction, request_of, resume
 from identity.login.request import LoginRequest, Ready, Refusal, SignIn
 from identity.oauth import checks
 from identity.oauth.models import AuthorizationCode, OAuthGrant
+from identity.oauth.routes_logout import with_fields
 from identity.oauth.tokens import Tokens
 
 bp = Blueprint("oauth", __name__)
@@ -70,37 +69,6 @@ def resume_page() -> Response:
         forget_transaction(response, parse_uuid(tx))
         return response
     return _finish(answer) if isinstance(answer, Ready) else answer
-
-
-@bp.route("/oauth/logout", methods=["GET", "POST"])
-@public("RP-initiated logout; acts only on an id_token_hint of this browser's own session", csrf=False)
-def logout() -> Response:
-    """OpenID Connect RP-Initiated Logout 1.0 §2: with a hint of this session it ends, else the person is asked."""
-    parameters = {**request.args.to_dict(), **(request.form.to_dict() if request.method == "POST" else {})}
-    tokens = Tokens(use(Settings).public_url, use(Keyring), use(Settings).access_token_ttl_s)
-    try:
-        hint = tokens.read_id_token_hint(parameters.get("id_token_hint", ""), request_now())
-    except Invalid:
-        hint = {}
-    client = use(Registry).current().client(str(hint.get("aud", "")))
-    back = parameters.get("post_logout_redirect_uri")
-    if client is None or (back is not None and back not in client.post_logout_redirect_uris):
-        return redirect_to("/logout")
-    with open_unit() as unit:
-        session = current_session(unit)
-        if session is not None:
-            unit.actor = service.user_actor(unit, session.user_id, session.id)
-            user = use(Access).snapshot().user(session.user_id)
-            if user is None or user.sub != hint.get("sub"):
-                return redirect_to("/logout")
-            end_session(unit, session.id, "logout", use(LogoutNotifiers))
-    if back is None:
-        response: Response = make_response(render_template("login/signed_out.html"))
-    else:
-        state = parameters.get("state")
-        response = redirect_to(_with(back, {"state": state} if state else {}))
-    delete_cookie(response, "sid")
-    return response
 
 
 def _login_request(wanted: checks.AuthorizationRequest) -> LoginRequest:
@@ -248,10 +216,4 @@ def _answer(redirect_uri: str, fields: dict[str, str], state: str | None) -> str
     """RFC 6749 §4.1.2 with `iss` (RFC 9207 §2)."""
     if state is not None:
         fields["state"] = state
-    return _with(redirect_uri, {**fields, "iss": use(Settings).public_url})
-
-
-def _with(address: str, fields: dict[str, str]) -> str:
-    if not fields:
-        return address
-    return f"{address}{'&' if '?' in address else '?'}{urlencode(fields)}"
+    return with_fields(redirect_uri, {**fields, "iss": use(Settings).public_url})
