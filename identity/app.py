@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 from flask import Flask, render_template
 
 from identity import cas, console, oauth, saml
@@ -29,8 +32,15 @@ from identity.login.logout import LogoutNotifiers
 from identity.sync.verifiers import Verifiers
 
 
-def create_app(settings: Settings) -> Flask:
-    """The Flask app, wired; `app.extensions["tessera_edge"]` is the WSGI application to serve."""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> Flask:
+    """The Flask app, wired; `app.extensions["tessera_edge"]` is the WSGI application to serve.
+
+    `clock` says when a request comes; everything that it does happens at that time.
+    """
     log.configure(settings.log_level)
     settings.tessera_var.mkdir(parents=True, exist_ok=True)
     app = Flask("identity", static_folder="console/static", template_folder="console/templates")
@@ -81,6 +91,7 @@ def create_app(settings: Settings) -> Flask:
         trusted_proxies=settings.trusted_proxies,
         secure=settings.secure,
         start=feed.start,
+        clock=clock,
     )
     return app
 

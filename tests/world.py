@@ -6,6 +6,9 @@ import base64
 import hashlib
 import re
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -85,9 +88,9 @@ COMPANY: dict[str, Any] = {
 
 
 class World:
-    """Tessera with two groups (`staff`, `leads`) and one application."""
+    """Tessera with two groups (`staff`, `leads`) and one application; `ahead` moves the time of its requests."""
 
-    def __init__(self, database_url: str, folder: Path) -> None:
+    def __init__(self, database_url: str, folder: Path, company: Mapping[str, Any] = COMPANY, **settings: Any) -> None:
         self.settings = Settings.model_validate(
             {
                 "tessera_demo": True,
@@ -95,16 +98,18 @@ class World:
                 "database_url": database_url,
                 "failed_login_min_ms": 0,
                 "log_level": "ERROR",
+                **settings,
             }
         )
-        self.app = create_app(self.settings)
+        self.ahead = timedelta()
+        self.app = create_app(self.settings, lambda: datetime.now(UTC) + self.ahead)
         self.things: dict[type, Any] = self.app.extensions["tessera"]
         self.database: Database = self.things[Database]
         self.units: Units = self.things[Units]
         migrate.upgrade(self.database.engine)
         self.secret = "test-secret"
         (folder / "secret").write_text(self.secret)
-        document = Document.model_validate(with_files(COMPANY))
+        document = Document.model_validate(with_files(dict(company)))
         with self.unit() as unit:
             ensure_keys(unit, self.app.extensions["tessera_root"])
         with self.unit() as unit:
@@ -122,7 +127,16 @@ class World:
 
     def unit(self) -> Any:
         """A Unit of the test's own."""
-        return self.units.open(Actor.system("test"))
+        return self.units.open(Actor.system("test"), now=datetime.now(UTC) + self.ahead)
+
+    @contextmanager
+    def later(self, **by: float) -> Iterator[None]:
+        """Inside, requests come this much later (arguments of `timedelta`)."""
+        before, self.ahead = self.ahead, self.ahead + timedelta(**by)
+        try:
+            yield
+        finally:
+            self.ahead = before
 
     def person(self, login: str, *groups: str) -> UUID:
         """A new person who signs in with `PASSWORD`."""

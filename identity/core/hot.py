@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import parse_qsl
@@ -249,12 +249,14 @@ class Edge:
         trusted_proxies: Sequence[str],
         secure: bool,
         start: Callable[[], None],
+        clock: Callable[[], datetime],
     ) -> None:
         self._flask = flask
         self.routes: Mapping[str, HotRoute] = {route.path: route for route in routes}
         self._trusted = tuple(ip_network(one) for one in trusted_proxies)
         # Threads are started by the first request, in the process that serves it: a server may fork before.
         self._start = start
+        self._clock = clock
         self._headers = _DEFAULT_HEADERS + ((_HSTS,) if secure else ())
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -263,6 +265,8 @@ class Edge:
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = str(new_id())
+        now = self._clock()
+        environ["tessera.now"] = now
         environ["tessera.origin"] = origin
         environ["tessera.request_id"] = request_id
         if len(environ.get("QUERY_STRING", "")) > QUERY_MAX:
@@ -274,7 +278,7 @@ class Edge:
         route = self.routes.get(environ.get("PATH_INFO", ""))
         if route is None:
             return self._flask(environ, self._with_headers(request_id, start_response))
-        call = HotCall(environ, datetime.now(UTC), request_id, origin)
+        call = HotCall(environ, now, request_id, origin)
         answer = self._answer(route, call)
         sent = self._send(answer, request_id, start_response, cors=route.cors)
         # RFC 9110 §9.3.2: the answer to HEAD has the headers of GET and no content.

@@ -175,7 +175,7 @@ def request_id() -> str:
 def request_now() -> datetime:
     """This request's time, taken once."""
     if "now" not in g:
-        g.now = datetime.now(UTC)
+        g.now = request.environ.get("tessera.now") or datetime.now(UTC)
     return cast(datetime, g.now)
 
 
