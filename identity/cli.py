@@ -11,8 +11,10 @@ from typing import Any
 import click
 from flask import current_app
 from flask.cli import AppGroup
+from sqlalchemy import create_engine
 
 from identity.access.decide import Access
+from identity.audit import rights
 from identity.configuration import apply as apply_configuration
 from identity.configuration import document, export
 from identity.core import migrate
@@ -20,6 +22,7 @@ from identity.core.db import Database
 from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.record import Actor
+from identity.core.settings import Settings
 from identity.core.unit import Units
 from identity.core.web import use
 from identity.jobs.tasks import tasks
@@ -39,10 +42,37 @@ class _DryRun(Exception):
 @identity_cli.command("migrate")
 def migrate_command() -> None:
     """Bring the database up to date and make missing keys."""
-    migrate.upgrade(use(Database).engine)
+    _migrate(use(Settings))
     with use(Units).open(Actor.system("cli:migrate")) as unit:
         ensure_keys(unit, current_app.extensions["tessera_root"])
     click.echo("database is up to date")
+
+
+def _migrate(settings: Settings) -> None:
+    """The revisions and then the roles' rights, both as the owner."""
+    engine = create_engine(settings.owner_url) if settings.database_owner_url else use(Database).engine
+    migrate.upgrade(engine)
+    sealer = settings.database_sealer_url
+    with Database(engine).write() as connection:
+        rights.grant(
+            connection,
+            rights.role_of(settings.sqlalchemy_url),
+            rights.role_of(sealer.get_secret_value()) if sealer else None,
+        )
+    if settings.database_owner_url:
+        engine.dispose()
+
+
+@identity_cli.command("check")
+def check_command() -> None:
+    """Say what an operator should know about this installation's database."""
+    with use(Database).read() as connection:
+        found = rights.faults(connection)
+    click.echo("database: reachable")
+    for fault in found:
+        click.echo(f"audit rights: not separated: {fault}")
+    if not found:
+        click.echo("audit rights: separated")
 
 
 @identity_cli.command("apply")

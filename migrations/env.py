@@ -36,5 +36,5 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    with create_engine(Settings.from_env().sqlalchemy_url).connect() as own:
+    with create_engine(Settings.from_env().owner_url).connect() as own:
         run(own)

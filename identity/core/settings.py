@@ -49,6 +49,10 @@ class Settings(BaseModel):
     admin_networks: tuple[str, ...] = Field((), description="CIDRs that may reach the console; empty = any.")
     trusted_proxies: tuple[str, ...] = Field((), description="CIDRs whose X-Forwarded-For is believed.")
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; default is SQLite under TESSERA_VAR.")
+    database_sealer_url: SecretStr | None = Field(None, description="The sealer's own role on the same database.")
+    database_owner_url: SecretStr | None = Field(
+        None, description="The role that owns the tables: migration and retention. The app then needs no such right."
+    )
     root_key_file: Path | None = Field(None, description="32 random bytes, mode 0600; made at first start in the demo.")
     org_time_zone: str = Field("Asia/Shanghai", description="Reads dates, cron and reports.")
     session_idle_s: int = Field(1_800, ge=60, le=86_400)
@@ -143,6 +147,11 @@ class Settings(BaseModel):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{(self.tessera_var / 'tessera.db').resolve()}"
+
+    @property
+    def owner_url(self) -> str:
+        """The address to migrate by; the app's own where the rights are not separated."""
+        return self.database_owner_url.get_secret_value() if self.database_owner_url else self.sqlalchemy_url
 
     @property
     def zone(self) -> ZoneInfo:

@@ -8,6 +8,7 @@ from sqlalchemy import delete
 
 from identity.access.decide import Access
 from identity.audit.index import index_new
+from identity.audit.upkeep import make_partitions, summarize
 from identity.core.db import Database
 from identity.core.once import forget_expired
 from identity.core.record import Actor
@@ -33,6 +34,8 @@ def tasks(database: Database, units: Units, access: Access, notifiers: LogoutNot
 
     return [
         Job("audit-index", 0.5, lambda now: index_new(database, now)),
+        Job("audit-partitions", 3_600, lambda _: make_partitions(database)),
+        Job("audit-summary", 5, lambda _: summarize(database)),
         Job("outbox", 1, lambda now: deliver_due(units, now)),
         Job("sessions", 1, end_sessions),
         Job("sync", 1, lambda now: run_due(units, now)),
