@@ -1,4 +1,4 @@
-"""The worker: runs each job when it is due, on one node at a time."""
+"""The worker: runs each job when it is due, on one node at a time, none behind another."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from identity.core.errors import Conflict, TesseraError
-from identity.core.lease import acquire, release
+from identity.core.lease import acquire, release, renew
 from identity.core.record import Actor
 from identity.core.unit import Units
 
 LEASE_S = 60
-TICK_S = 0.2
+RENEW_S = 20
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +34,25 @@ class Job:
 
 
 def work(units: Units, jobs: Sequence[Job], stop: threading.Event) -> None:
-    """Run the jobs until `stop` is set; a failing job is logged and tried again when it is next due."""
+    """Run the jobs until `stop` is set, each on a thread of its own: a slow sync holds up no logout.
+
+    A failing job is logged and tried again when it is next due. Returns when all running ones have ended.
+    """
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    due = dict.fromkeys((job.name for job in jobs), 0.0)
-    while not stop.wait(TICK_S):
-        for job in jobs:
-            if time.monotonic() >= due[job.name] and not stop.is_set():
-                due[job.name] = time.monotonic() + job.every_s
-                _run(units, job, holder)
+    threads = [
+        threading.Thread(target=_repeat, args=(units, job, holder, stop), name=f"job-{job.name}") for job in jobs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _repeat(units: Units, job: Job, holder: str, stop: threading.Event) -> None:
+    while not stop.is_set():
+        started = time.monotonic()
+        _run(units, job, holder)
+        stop.wait(max(0.0, job.every_s - (time.monotonic() - started)))
 
 
 def _run(units: Units, job: Job, holder: str) -> None:
@@ -48,17 +60,38 @@ def _run(units: Units, job: Job, holder: str) -> None:
         if not job.exclusive:
             job.run(datetime.now(UTC))
             return
-        actor = Actor.system(f"worker:{job.name}")
-        with units.open(actor) as unit:
-            held = acquire(unit.db, f"job:{job.name}", holder, unit.now, LEASE_S)
-        try:
+        with _lease(units, job.name, holder):
             job.run(datetime.now(UTC))
-        finally:
-            with units.open(actor) as unit:
-                release(unit.db, held, unit.now)
     except Conflict:
         return
     except TesseraError as error:
         _log.warning("job %s: %s", job.name, error)
     except Exception:  # noqa: BLE001  one failing job must not stop the others
         _log.exception("job %s failed", job.name)
+
+
+@contextmanager
+def _lease(units: Units, name: str, holder: str) -> Iterator[None]:
+    """Hold the job's lease, renewed while the job runs; raises `Conflict` while another node holds it."""
+    actor = Actor.system(f"worker:{name}")
+    with units.open(actor) as unit:
+        held = acquire(unit.db, f"job:{name}", holder, unit.now, LEASE_S)
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(RENEW_S):
+            try:
+                with units.open(actor) as unit:
+                    renew(unit.db, held, unit.now, LEASE_S)
+            except TesseraError as error:
+                _log.warning("job %s: its lease was not renewed: %s", name, error)
+
+    keeper = threading.Thread(target=keep, name=f"lease-{name}", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
+        with units.open(actor) as unit:
+            release(unit.db, held, unit.now)
