@@ -13,6 +13,7 @@ import identity.login.models
 import identity.oauth.models
 import identity.people.models
 import identity.roles.models
+import identity.shipping.models
 import identity.sync.models  # noqa: F401
 from identity.core.db import Base
 

@@ -12,6 +12,7 @@ command -v ldapmodify >/dev/null || missing+=(ldap-utils)
 have_postgres || missing+=(postgresql)
 command -v chromium >/dev/null || missing+=(chromium)
 have_cjk_font || missing+=(fonts-noto-cjk fontconfig)
+compgen -G '/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server' >/dev/null || missing+=(rabbitmq-server)
 command -v wrk >/dev/null || missing+=(wrk)
 [ ${#missing[@]} -eq 0 ] && exit 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from identity.core.addresses import WebAddress, check_web_address
 from identity.people.inputs import Code, Plain
 
 _FORBIDDEN_SCHEMES = frozenset({"javascript", "data", "vbscript", "file", "blob", "about"})
@@ -22,23 +22,6 @@ _FORBIDDEN_SCHEMES = frozenset({"javascript", "data", "vbscript", "file", "blob"
 
 class _Input(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def check_web_address(url: str) -> str:
-    """An https address, or http on loopback: no fragment, user, backslash or control character."""
-    parts = urlsplit(url)
-    if any(ord(c) < 0x21 or c in "\\\x7f" for c in url) or parts.fragment or "#" in url or parts.username is not None:
-        raise ValueError("must have no fragment, user name, backslash or control character")
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))):
-        raise ValueError("must be an https address (http only on loopback)")
-    return url
 
 
 def check_redirect_uri(url: str) -> str:
@@ -52,7 +35,6 @@ def check_redirect_uri(url: str) -> str:
     return url
 
 
-WebAddress = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(check_web_address)]
 RedirectUri = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(check_redirect_uri)]
 AppCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
 

@@ -1,8 +1,4 @@
-"""The finder: derives the search index from the records, a few hundred milliseconds behind them.
-
-On PostgreSQL a row may become visible after a row with a later number, so the reader goes by the transaction id and
-stops at the oldest transaction that is still open; on SQLite there is one writer, and the rowid is the order.
-"""
+"""The finder: derives the search index from the records, a few hundred milliseconds behind them."""
 
 from __future__ import annotations
 
@@ -13,11 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, insert, select, text, tuple_, update
+from sqlalchemy import Connection, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal
-from identity.core.db import Database, from_micros
+from identity.audit.tail import read_tail
+from identity.core.db import Database
 
 CHUNK = 2_000
 
@@ -38,49 +35,19 @@ def _chunk(connection: Connection, now: datetime) -> tuple[int, bool]:
     if position is None:
         connection.execute(insert(AuditFindProgress).values(slot=1, position=0, complete_to=None))
         position = 0
-    rows, reached = (_new_postgres if connection.dialect.name == "postgresql" else _new_sqlite)(connection, position)
-    personal = _personal(connection, [(row[0], row[2], row[1]) for row in rows])
+    tail = read_tail(connection, position, CHUNK, now)
+    personal = _personal(connection, [(raw.retention_class, raw.at, raw.id) for raw in tail.rows])
     found = [
         entry
-        for retention_class, record_id, at, body in rows
-        for entry in entries(retention_class, record_id, at, orjson.loads(body), personal.get(record_id, ""))
+        for raw in tail.rows
+        for entry in entries(raw.retention_class, raw.id, raw.at, orjson.loads(raw.body), personal.get(raw.id, ""))
     ]
     if found:
         maker: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         for start in range(0, len(found), 500):
             connection.execute(maker(AuditFind.__table__).values(found[start : start + 500]).on_conflict_do_nothing())
-    more = len(rows) >= CHUNK
-    complete = rows[-1][2] if more else now
-    connection.execute(update(AuditFindProgress).values(position=reached, complete_to=complete))
-    return len(rows), more
-
-
-_Row = tuple[str, UUID, datetime, bytes]
-
-
-def _new_sqlite(connection: Connection, position: int) -> tuple[list[_Row], int]:
-    rows = connection.exec_driver_sql(
-        'SELECT rowid, "class", id, at, body FROM audit_record WHERE rowid > ? ORDER BY rowid LIMIT ?',
-        (position, CHUNK),
-    ).all()
-    return [(r[1], UUID(r[2]), from_micros(r[3]), r[4]) for r in rows], (rows[-1][0] if rows else position)
-
-
-def _new_postgres(connection: Connection, position: int) -> tuple[list[_Row], int]:
-    """Whole transactions only, so that the next run starts behind the last one read."""
-    horizon = connection.execute(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")).scalar_one()
-    rows = connection.execute(
-        text(
-            'SELECT xid::text::bigint AS x, "class", id, at, body FROM audit_record '
-            "WHERE xid::text::bigint >= :low AND xid::text::bigint < :high ORDER BY xid, id LIMIT :n"
-        ),
-        {"low": position, "high": horizon, "n": CHUNK},
-    ).all()
-    if len(rows) < CHUNK:
-        return [(r[1], r[2], r[3], bytes(r[4])) for r in rows], horizon
-    last = rows[-1][0]
-    whole = [r for r in rows if r[0] < last] or rows
-    return [(r[1], r[2], r[3], bytes(r[4])) for r in whole], (last if whole is not rows else last + 1)
+    connection.execute(update(AuditFindProgress).values(position=tail.position, complete_to=tail.complete_to))
+    return len(tail.rows), tail.more
 
 
 def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) -> dict[UUID, str]:

@@ -74,6 +74,7 @@ class Kind(StrEnum):
     RESOURCES_REGISTERED = "apps.resources.registered"
     APPLICATION_SECRET_SET = "apps.secret.set"  # noqa: S105
 
+    SHIPPING_CHANGED = "shipping.target.changed"
     DIRECTORY_CHANGED = "sync.directory.changed"
     SYNC_STARTED = "sync.run.started"
     SYNC_FINISHED = "sync.run.finished"
@@ -97,6 +98,7 @@ _CLASS_OF_AREA: Mapping[str, str] = {
     "roles": "change",
     "apps": "change",
     "keys": "change",
+    "shipping": "change",
     "sync": "sync",
     "audit": "reading",
 }
@@ -168,6 +170,7 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.ACCOUNT_LINKED: "{actor} changed how {application} knows {person}",
     Kind.RESOURCES_REGISTERED: "{application} registered resources",
     Kind.APPLICATION_SECRET_SET: "{actor} set a secret of {application}",
+    Kind.SHIPPING_CHANGED: "{actor} changed where the record is shipped to",
     Kind.DIRECTORY_CHANGED: "{actor} changed the directory {resource}",
     Kind.SYNC_STARTED: "A sync of {resource} started",
     Kind.SYNC_FINISHED: "A sync of {resource} finished",

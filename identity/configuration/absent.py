@@ -14,6 +14,9 @@ from identity.core.unit import Unit
 from identity.directory.models import DirectorySource
 from identity.directory.service import put_directory
 from identity.roles.models import Role
+from identity.shipping.inputs import TargetInput
+from identity.shipping.models import ShipTarget
+from identity.shipping.service import put_target
 
 
 def absent(unit: Unit, document: Document, *, prune: bool) -> list[str]:
@@ -25,6 +28,12 @@ def absent(unit: Unit, document: Document, *, prune: bool) -> list[str]:
             lines.append(f"{sign} directory {directory.code}")
             if prune:
                 put_directory(unit, directory.code, {"enabled": False})
+    for target in _gone(unit, ShipTarget, "code", {one.code for one in document.shipping}):
+        if target.enabled:
+            lines.append(f"{sign} shipping {target.code}")
+            if prune:
+                kept = {"kind": target.kind, "settings": target.settings, "secret": target.secret_ref}
+                put_target(unit, TargetInput(code=target.code, enabled=False, **kept), managed_by="file")
     parts = {part.code: part for part in document.applications}
     for app in _gone(unit, Application, "code", set(parts)):
         if app.status == "active":

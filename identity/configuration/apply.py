@@ -13,14 +13,16 @@ from identity.apps import service as apps
 from identity.apps.inputs import ApiInput, ApplicationInput, OidcInput
 from identity.apps.models import Application
 from identity.configuration.absent import absent
-from identity.configuration.document import ApplicationPart, DirectoryPart, Document, secret
+from identity.configuration.document import ApplicationPart, DirectoryPart, Document
 from identity.core.record import Record
+from identity.core.secrets import read_secret
 from identity.core.unit import Unit
 from identity.directory.service import put_directory
 from identity.people.service_org import put_org_unit
 from identity.roles import rules
 from identity.roles.service_assignments import bootstrap_administrator
 from identity.roles.service_policy import change_rules, load_rules, put_role, version_in_force
+from identity.shipping.service import put_target
 
 SetPassword = Callable[[Unit, Any, str], None]
 
@@ -62,9 +64,11 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword,
             administrator.login,
             administrator.name,
             administrator.roles,
-            secret(administrator.password, base),
+            read_secret(administrator.password, base),
             set_password,
         )
+    for target in document.shipping:
+        put_target(unit, target.model_copy(update={"secret": _resolved(target.secret, base)}), managed_by="file")
     lines = [_line(record) for record in unit.records[start:]]
     if version is not None:
         old, new = load_rules(unit, before), wanted
@@ -77,14 +81,11 @@ def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
     settings = dict(part.settings)
     if part.kind == "ldif" and "path" in settings:
         settings["path"] = str((base / settings["path"]).resolve())
-    reference = part.secret
-    if reference and reference.startswith("file:"):
-        reference = f"file:{(base / reference.removeprefix('file:')).resolve()}"
     values = {
         "name": part.name,
         "kind": part.kind,
         "settings": settings,
-        "secret_ref": reference,
+        "secret_ref": _resolved(part.secret, base),
         "interval_s": part.interval_s,
         "enabled": part.enabled,
         "managed_by": "file",
@@ -96,17 +97,24 @@ def _put_application(unit: Unit, part: ApplicationPart, base: Path) -> None:
     shape = {name: getattr(part, name) for name in ApplicationInput.model_fields}
     app = apps.put_application(unit, ApplicationInput(**shape), managed_by="file")
     if part.credential:
-        apps.set_credential(unit, app, "decision point", secret(part.credential, base))
+        apps.set_credential(unit, app, "decision point", read_secret(part.credential, base))
     for client in part.oidc:
-        value = secret(client.secret, base) if client.secret else None
+        value = read_secret(client.secret, base) if client.secret else None
         apps.put_oidc_client(unit, app, OidcInput(**client.model_dump(exclude={"secret"})), value)
     for provider in part.saml:
         apps.put_saml_sp(unit, app, provider)
     for service in part.cas:
         apps.put_cas_service(unit, app, service)
     for api in part.apis:
-        value = secret(api.secret, base) if api.secret else None
+        value = read_secret(api.secret, base) if api.secret else None
         apps.put_api(unit, app, ApiInput(**api.model_dump(exclude={"secret"})), value)
+
+
+def _resolved(reference: str | None, base: Path) -> str | None:
+    """A `file:` reference with its whole path: it is read later, from elsewhere."""
+    if reference is None or not reference.startswith("file:"):
+        return reference
+    return f"file:{(base / reference.removeprefix('file:')).resolve()}"
 
 
 def _line(record: Record) -> str:

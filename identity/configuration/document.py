@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from identity.roles.inputs import (
     RuleSetInput,
     ScopeTransform,
 )
+from identity.shipping.inputs import TargetInput
 
 SecretRef = Annotated[str, StringConstraints(pattern=r"^(file|env):.+$")]
 
@@ -144,6 +144,7 @@ class Document(_Part):
     mappings: tuple[MappingPart, ...] = ()
     duties: tuple[DutyRuleInput, ...] = ()
     administrators: tuple[AdministratorPart, ...] = ()
+    shipping: tuple[TargetInput, ...] = ()
 
     def rules(self) -> RuleSetInput:
         """The policy version that this document describes."""
@@ -165,15 +166,3 @@ def load(path: Path) -> Document:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise Invalid(f"{path} is not valid:\n  " + "\n  ".join(lines), code="invalid_configuration") from None
-
-
-def secret(reference: str, base: Path) -> str:
-    """What a `file:` (relative to `base`) or `env:` reference holds; raises `Invalid` when it holds nothing."""
-    kind, _, name = reference.partition(":")
-    try:
-        value = os.environ.get(name, "") if kind == "env" else (base / name).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise Invalid(f"The secret {reference} cannot be read: {error}", code="invalid_configuration") from None
-    if not value:
-        raise Invalid(f"The secret {reference} is empty.", code="invalid_configuration")
-    return value

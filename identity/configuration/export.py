@@ -20,6 +20,7 @@ from identity.people.models import OrgPlacement, OrgUnit
 from identity.roles.inputs import PermissionInput
 from identity.roles.models import Role
 from identity.roles.service_policy import load_rules, version_in_force
+from identity.shipping.models import ShipTarget
 
 
 def export(unit: Unit) -> str:
@@ -39,6 +40,11 @@ def export(unit: Unit) -> str:
         "permissions": [_dump(part) for part in _joined(content.permissions)],
         "inheritance": [_dump(row) for row in content.inheritance],
         "mappings": [_dump(MappingPart.of(row)) for row in content.mappings],
+        "shipping": [
+            _present({"code": row.code, "kind": row.kind, "settings": row.settings, "secret": row.secret_ref})
+            | ({} if row.enabled else {"enabled": False})
+            for row in _rows(unit, ShipTarget, ShipTarget.code)
+        ],
         "duties": [row.model_dump(mode="json") for row in content.duties],
     }
     return yaml.safe_dump(

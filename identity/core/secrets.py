@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
+from pathlib import Path
 from uuid import UUID
 
 from uuid_utils import compat
+
+from identity.core.errors import Invalid
 
 
 def new_id() -> UUID:
@@ -30,3 +34,15 @@ def equal(left: str | bytes, right: str | bytes) -> bool:
     a = left.encode("utf-8", "surrogatepass") if isinstance(left, str) else left
     b = right.encode("utf-8", "surrogatepass") if isinstance(right, str) else right
     return hmac.compare_digest(a, b)
+
+
+def read_secret(reference: str, base: Path = Path()) -> str:
+    """What `env:NAME` or `file:PATH` (relative to `base`) holds; raises `Invalid` when that is nothing."""
+    kind, _, name = reference.partition(":")
+    try:
+        value = os.environ.get(name, "") if kind == "env" else (base / name).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise Invalid(f"The secret {reference} cannot be read.", str(error), code="secret_unreadable") from None
+    if not value:
+        raise Invalid(f"The secret {reference} is empty.", code="secret_empty")
+    return value

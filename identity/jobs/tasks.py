@@ -17,6 +17,7 @@ from identity.events.deliver import deliver_due
 from identity.jobs.worker import Job
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
 from identity.login.models import LoginTransaction
+from identity.shipping.run import Shipper
 from identity.sync.run import run_due
 
 
@@ -37,6 +38,7 @@ def tasks(database: Database, units: Units, access: Access, notifiers: LogoutNot
         Job("audit-partitions", 3_600, lambda _: make_partitions(database)),
         Job("audit-summary", 5, lambda _: summarize(database)),
         Job("outbox", 1, lambda now: deliver_due(units, now)),
+        Job("ship", 1, Shipper(database).run),
         Job("sessions", 1, end_sessions),
         Job("sync", 1, lambda now: run_due(units, now)),
         Job("purge", 60, purge),

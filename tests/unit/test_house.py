@@ -16,7 +16,7 @@ ROWS = {
     **dict.fromkeys(("core",), 0),
     "audit": 1,
     "keys": 2,
-    **dict.fromkeys(("events", "directory"), 3),
+    **dict.fromkeys(("events", "directory", "shipping"), 3),
     "people": 4,
     "apps": 5,
     "roles": 6,
