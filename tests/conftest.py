@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.postgres import Postgres
+from tests.servers.templates import Templates
 from tests.world import World
 
 
@@ -19,13 +20,16 @@ def postgres() -> Iterator[Postgres]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    return Templates(tmp_path_factory.mktemp("templates"))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'tessera.db'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.database()
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates) -> str:
+    """A database of each kind: migrated and with its keys (their root key is in `tmp_path`), otherwise empty."""
+    server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    return templates.copy(server, tmp_path)
 
 
 @pytest.fixture

@@ -107,7 +107,8 @@ class World:
         self.things: dict[type, Any] = self.app.extensions["tessera"]
         self.database: Database = self.things[Database]
         self.units: Units = self.things[Units]
-        migrate.upgrade(self.database.engine)
+        if not migrate.is_current(self.database.engine):
+            migrate.upgrade(self.database.engine)
         self.secret = "test-secret"
         (folder / "secret").write_text(self.secret)
         document = Document.model_validate(with_files(dict(company)))

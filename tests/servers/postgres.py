@@ -39,14 +39,14 @@ class Postgres:
         self._run(str(BINARIES / "pg_ctl"), "-D", str(self.folder / "data"), "-m", "immediate", "stop")
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def database(self) -> str:
-        """The SQLAlchemy address of a new empty database."""
+    def database(self, template: str = "template1") -> str:
+        """The SQLAlchemy address of a new database: empty, or a copy of the one with this name."""
         self._number += 1
         name = f"t{self._number}_{int(time.time() * 1_000)}"
         with psycopg.connect(
             f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres", autocommit=True
         ) as admin:
-            admin.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+            admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[arg-type]
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def _run(self, *command: str) -> None:
