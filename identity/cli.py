@@ -13,6 +13,7 @@ from flask import current_app
 from flask.cli import AppGroup
 from sqlalchemy import create_engine
 
+from identity import cli_audit
 from identity.access.decide import Access
 from identity.audit import rights
 from identity.configuration import apply as apply_configuration
@@ -33,6 +34,7 @@ from identity.login.logout import LogoutNotifiers
 from identity.sync.run import run_source
 
 identity_cli = AppGroup("identity", help="Administer Tessera.")
+cli_audit.register(identity_cli)
 
 
 class _DryRun(Exception):

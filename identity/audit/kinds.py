@@ -10,7 +10,6 @@ class Kind(StrEnum):
     """`area.noun.verb`; the values are stored for ever, so they never change their meaning."""
 
     SESSION_STARTED = "login.session.started"
-    SESSION_RENEWED = "login.session.renewed"
     SESSION_REFUSED = "login.session.refused"
     SESSION_ENDED = "login.session.ended"
     SIGN_IN_COMPLETED = "login.application.entered"
@@ -86,6 +85,11 @@ class Kind(StrEnum):
 
     AUDIT_SEARCHED = "audit.record.searched"
     AUDIT_READ = "audit.record.read"
+    AUDIT_REDACTED = "audit.personal.redacted"
+    AUDIT_PURGED = "audit.records.purged"
+    RETENTION_CHANGED = "audit.retention.changed"
+    ANCHOR_LATE = "audit.anchor.late"
+    ANCHOR_RECOVERED = "audit.anchor.recovered"
 
 
 _CLASS_OF_AREA: Mapping[str, str] = {
@@ -114,7 +118,6 @@ def class_of(kind: str) -> str:
 # message id of the Chinese one.
 SENTENCES: Mapping[Kind, str] = {
     Kind.SESSION_STARTED: "{actor} signed in",
-    Kind.SESSION_RENEWED: "{actor} signed in again",
     Kind.SESSION_REFUSED: "A sign-in as {login} was refused",
     Kind.SESSION_ENDED: "A session of {person} ended",
     Kind.SIGN_IN_COMPLETED: "{actor} entered {application}",
@@ -180,4 +183,9 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.KEY_ROTATED: "{actor} rotated the key for {resource}",
     Kind.AUDIT_SEARCHED: "{actor} searched the audit",
     Kind.AUDIT_READ: "{actor} read an audit record",
+    Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",
+    Kind.AUDIT_PURGED: "Audit records of {resource} were removed after their retention",
+    Kind.RETENTION_CHANGED: "The retention of the audit was changed",
+    Kind.ANCHOR_LATE: "Audit records wait too long for their anchor",
+    Kind.ANCHOR_RECOVERED: "Audit records reach their anchor again",
 }

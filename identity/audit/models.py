@@ -86,9 +86,10 @@ class AuditFindProgress(Base):
 
 
 class AuditLeaf(Base):
-    """The order of the records, given by the sealer alone."""
+    """The order of the records, given by the sealer alone; `seq` counts from 0 without a gap."""
 
     __tablename__ = "audit_leaf"
+    __table_args__ = (Index("ix_audit_leaf_record", "record_id"),)
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     retention_class: Mapped[str] = mapped_column("class")
@@ -97,8 +98,30 @@ class AuditLeaf(Base):
     leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class AuditNode(Base):
+    """Roots of complete subtrees of 256, 65,536, … leaves (level 8, 16, …), so that a proof reads few rows."""
+
+    __tablename__ = "audit_node"
+
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditSeal(Base):
+    """How far the sealer has come: a rowid on SQLite, a transaction id on PostgreSQL, and the number of leaves."""
+
+    __tablename__ = "audit_seal"
+
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int]
+    size: Mapped[int]
+    sealed_to: Mapped[datetime | None]
+
+
 class AuditHead(Base):
-    """A signed tree head: the number of leaves, the root over them, when it was made and where it went."""
+    """A signed tree head. `signature` holds the signature lines of its note (`identity.audit.note`), `kid` the id of
+    the first key; `anchored_at` is the time at which it first reached an outside anchor."""
 
     __tablename__ = "audit_head"
 
@@ -108,3 +131,39 @@ class AuditHead(Base):
     kid: Mapped[str]
     signature: Mapped[bytes] = mapped_column(LargeBinary)
     anchored_at: Mapped[datetime | None]
+
+
+class AuditAnchor(Base):
+    """A head has reached an outside anchor; `receipt` is what that anchor answered (an RFC 3161 time stamp)."""
+
+    __tablename__ = "audit_anchor"
+
+    size: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    target: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    receipt: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class AuditPurge(Base):
+    """Retention wants the records of a class with from_at <= at < until_at gone; done after the sealer's tombstone."""
+
+    __tablename__ = "audit_purge"
+
+    retention_class: Mapped[str] = mapped_column("class", primary_key=True)
+    from_at: Mapped[datetime] = mapped_column(primary_key=True)
+    until_at: Mapped[datetime]
+    days: Mapped[int]
+    reason: Mapped[str]
+    requested_at: Mapped[datetime]
+    purged_at: Mapped[datetime | None]
+
+
+class AuditTombstone(Base):
+    """The sealer's signed word on what retention removes; `note` is an `identity.audit.note.Tombstone`."""
+
+    __tablename__ = "audit_tombstone"
+
+    retention_class: Mapped[str] = mapped_column("class", primary_key=True)
+    from_at: Mapped[datetime] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    note: Mapped[str]

@@ -29,6 +29,11 @@ _SEALER: Mapping[str, str] = {
     "audit_personal": "SELECT, INSERT",
     "audit_leaf": "SELECT, INSERT",
     "audit_head": "SELECT, INSERT, UPDATE (anchored_at)",
+    "audit_node": "SELECT, INSERT",
+    "audit_seal": "SELECT, UPDATE",
+    "audit_anchor": "SELECT, INSERT",
+    "audit_purge": "SELECT",
+    "audit_tombstone": "SELECT, INSERT",
     "alembic_version": "SELECT",
     "lease": _ORDINARY,
 }
@@ -97,7 +102,7 @@ def faults(connection: Connection) -> list[str]:
         found.append("the app's role is a superuser")
     elif owns:
         found.append("the app's role owns the tables; set DATABASE_OWNER_URL and give DATABASE_URL a role of its own")
-    for table in ("audit_record", "audit_personal", "audit_leaf", "audit_head"):
+    for table in ("audit_record", "audit_personal", "audit_leaf", "audit_head", "audit_node", "audit_seal"):
         for right in ("UPDATE", "DELETE", "TRUNCATE"):
             query = text("SELECT has_table_privilege(:table, :right)")
             if not found and connection.execute(query, {"table": table, "right": right}).scalar_one():

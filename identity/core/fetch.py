@@ -52,6 +52,11 @@ def post_json(url: str, value: Any, headers: Mapping[str, str]) -> Fetched:
     return _post(url, orjson.dumps(value), {**headers, "Content-Type": "application/json"}, answer_max=ANSWER_MAX)
 
 
+def post_bytes(url: str, body: bytes, content_type: str) -> Fetched:
+    """POST bytes to an address that an admin registered; the answer as for `post_json`."""
+    return _post(url, body, {"Content-Type": content_type}, answer_max=ANSWER_MAX)
+
+
 def _post(url: str, body: bytes, headers: Mapping[str, str], answer_max: int = 0) -> Fetched:
     """Neither proxies nor passwords are taken from the environment."""
     try:

@@ -41,25 +41,31 @@ def load_root(settings: Settings) -> bytes:
     nothing that is stored. Raises `SettingsError`.
     """
     path = settings.root_key_file or settings.tessera_var / "root.key"
-    if not path.exists():
-        if not settings.tessera_demo:
-            raise SettingsError(f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} does not exist")
-        _make(path)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise SettingsError(f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} is readable by others (mode {mode:o})")
-    root = path.read_bytes()
+    if not path.exists() and settings.tessera_demo:
+        make_private_file(path, secrets.token_bytes(32))
+    root = read_private_file(path, "ROOT_KEY_FILE")
     if len(root) != 32:
         raise SettingsError(f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} must hold 32 bytes")
     return root
 
 
-def _make(path: Path) -> None:
+def read_private_file(path: Path, setting: str) -> bytes:
+    """A key file that only its owner can read; raises `SettingsError` for a missing or an open one."""
+    if not path.exists():
+        raise SettingsError(f"Tessera cannot start:\n  {setting}: {path} does not exist")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise SettingsError(f"Tessera cannot start:\n  {setting}: {path} is readable by others (mode {mode:o})")
+    return path.read_bytes()
+
+
+def make_private_file(path: Path, data: bytes) -> None:
+    """Write a new key file, mode 0600, durable; a process that was first keeps its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as handle:
-        handle.write(secrets.token_bytes(32))
+        handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
     try:

@@ -76,6 +76,28 @@ def test_au_01_each_role_has_its_rights_and_no_more(urls: dict[str, str], tmp_pa
     sealer.engine.dispose()
 
 
+def test_the_sealers_role_seals_and_the_apps_role_verifies(urls: dict[str, str], tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {
+            "tessera_demo": True,
+            "tessera_var": tmp_path,
+            "database_url": urls["app"],
+            "database_sealer_url": urls["sealer"],
+            "database_owner_url": urls["owner"],
+            "log_level": "ERROR",
+        }
+    )
+    app = create_app(settings)
+    runner = app.test_cli_runner()
+    assert runner.invoke(args=["identity", "migrate"]).exit_code == 0
+    sealed = runner.invoke(args=["identity", "seal", "--once"])
+    assert sealed.exit_code == 0, sealed.output
+    verified = runner.invoke(args=["identity", "verify-audit"])
+    assert verified.exit_code == 0, verified.output
+    assert "the audit holds" in verified.output
+    app.extensions["tessera"][Database].engine.dispose()
+
+
 LEAF = (
     'INSERT INTO audit_leaf (seq, "class", at, record_id, leaf_hash) '
     'SELECT 0, "class", at, id, body FROM audit_record LIMIT 1'

@@ -27,7 +27,7 @@ ROWS = {
 }
 ONLY_IN = {
     "flask": (
-        *("routes", "identity/app.py", "identity/cli.py", "identity/core/web.py", "identity/core/db.py"),
+        *("routes", "identity/app.py", "identity/cli", "identity/core/web.py", "identity/core/db.py"),
         *("identity/core/present.py", "identity/login/gate.py"),
     ),
     "ldap3": ("identity/directory/",),

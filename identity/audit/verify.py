@@ -1,0 +1,375 @@
+"""The verifier: is every record older than the last anchored head what it was, and if not, which is the first?
+
+One pass over leaves and records at once: a full outer join in memory, one window of time after the other. The database
+is believed in nothing: heads, leaf log and public key come from outside, and everything is computed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, func, select
+
+from identity.audit import bulk, merkle
+from identity.audit.anchors import LeafLog
+from identity.audit.findings import Report, name_difference
+from identity.audit.kinds import CLASSES, class_of
+from identity.audit.models import AuditHead, AuditLeaf, AuditRecord, AuditSeal, AuditTombstone
+from identity.audit.note import Head, NoteKey, Tombstone, claimed_head, open_note, stored_note
+from identity.audit.tree import Tiles
+from identity.core.db import to_micros
+from identity.core.errors import Invalid
+
+CHUNK = 50_000
+LATE = timedelta(hours=1)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+_Leaf = tuple[int, int, bytes, str]
+"""(seq, at, leaf hash, class)"""
+_Row = tuple[int, bytes, str]
+"""(at, leaf hash, class)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What comes from outside the database: notes as they were anchored, the keys that may have signed them, and the
+    leaf log. Without notes the database's own heads are taken, which a forger who holds everything could cut."""
+
+    keys: tuple[NoteKey, ...]
+    notes: tuple[str, ...] = ()
+    leaf_log: LeafLog | None = None
+
+
+def verify(connection: Connection, evidence: Evidence, progress: Callable[[int], None] | None = None) -> Report:
+    """Verify the whole record on one consistent connection; `progress` hears the number of leaves done."""
+    bulk.unhurried(connection)
+    return _Pass(connection, evidence, progress or (lambda _: None)).run()
+
+
+@dataclass(slots=True)
+class _Grave:
+    """A tombstone, with what the leaves say of the records that it covers."""
+
+    stone: Tombstone
+    low: int
+    high: int
+    frontier: merkle.Frontier = field(default_factory=merkle.Frontier)
+    gone: list[tuple[bytes, int]] = field(default_factory=list)
+    purged: int = 0
+
+    def covers(self, seq: int, at: int, name: str) -> bool:
+        stone = self.stone
+        return self.low <= at < self.high and stone.retention_class == name and stone.first_seq <= seq <= stone.last_seq
+
+
+class _Pass:
+    def __init__(self, connection: Connection, evidence: Evidence, progress: Callable[[int], None]) -> None:
+        self._connection = connection
+        self._evidence = evidence
+        self._progress = progress
+        self.report = Report()
+        self._tiles, self._good = Tiles(), Tiles()
+        self._tail: list[tuple[bytes, bytes]] = []
+        """(id, hash) of the leaves since the last good head."""
+        self._broken: Head | None = None
+        self._held: list[tuple[Head, str]] = []
+        """The heads that fit the tree."""
+        self._heads = self._outside_heads()
+        self._graves = self._tombstones()
+        self._leaves: dict[bytes, _Leaf] = {}
+        self._rows: dict[bytes, _Row] = {}
+        self._flawed: dict[bytes, str] = {}
+        self._kinds: dict[bytes, str | None] = {}
+        self._erased: set[tuple[bytes, str]] = set()
+        self._redacted: set[tuple[bytes, str]] = set()
+        self._late_before = -(1 << 62)
+
+    def run(self) -> Report:
+        low: int | None = None
+        start, chunk = 0, list(bulk.leaves(self._connection, 0, CHUNK))
+        while chunk:
+            following = list(bulk.leaves(self._connection, start + CHUNK, start + 2 * CHUNK))
+            self._hang(chunk)
+            self._take_leaves(chunk)
+            # The last few may lie far ahead (a clock, a forger): the window ends where nearly all of the chunk does.
+            times = sorted(one[1] for one in chunk)
+            high = times[len(times) * 19 // 20] if following else None
+            if high is None or low is None or high > low:
+                self._take_records(low, high)
+                low = high
+            self._settle(low)
+            start, chunk = start + CHUNK, following
+            self._progress(self.report.leaves)
+        if low is not None or not start:
+            self._take_records(low, None)
+        self._settle(None)
+        self._close()
+        return self.report
+
+    # Leaves and heads.
+
+    def _outside_heads(self) -> list[tuple[Head, str]]:
+        """The heads to check, narrowest first; whether each is signed is asked when it matters."""
+        found = []
+        for note in self._evidence.notes:
+            try:
+                found.append((claimed_head(note), note))
+            except Invalid:
+                continue  # a tombstone, or another note
+        if not self._evidence.notes:
+            rows = self._connection.execute(select(AuditHead.__table__).order_by(AuditHead.size))
+            found = [stored_note(row.size, row.root, row.at, row.signature) for row in rows]
+        return sorted(found, key=lambda one: (one[0].size, one[0].at))
+
+    def _signed(self, head: Head, note: str) -> bool:
+        try:
+            open_note(note, self._evidence.keys)
+        except Invalid as error:
+            self.report.add("head", head.size - 1, None, f"{head.size} leaves, {head.at.isoformat()}: {error.detail}")
+            return False
+        return True
+
+    def _hang(self, chunk: Sequence[bulk.LeafRow]) -> None:
+        """Grow the tree, stopping at each head on the way."""
+        done = 0
+        while done < len(chunk):
+            while self._heads and self._heads[0][0].size <= self._tiles.size:
+                self._at_head(*self._heads.pop(0))
+            until = len(chunk)
+            if self._heads:
+                until = min(until, done + self._heads[0][0].size - self._tiles.size)
+            part = chunk[done:until]
+            nodes = self._tiles.extend([digest for _, _, _, digest, _ in part])
+            self._check_nodes(nodes)
+            if self._broken is None:
+                self._tail += [(record_id, digest) for _, _, record_id, digest, _ in part]
+            self._count_late(part)
+            done = until
+        while self._heads and self._heads[0][0].size <= self._tiles.size:
+            self._at_head(*self._heads.pop(0))
+
+    def _at_head(self, head: Head, note: str) -> None:
+        """The tree has this head's size (or, for a second head of one size, had it)."""
+        if self._broken is not None:
+            return
+        if head.size == self._tiles.size and head.root == self._tiles.root():
+            self._held.append((head, note))
+            self._late_before = to_micros(head.at - LATE)
+            self._good, self._tail = self._tiles.copy(), []
+        elif self._signed(head, note):
+            self._broken = head
+            if self._good.size == head.size:
+                self.report.add("fork", head.size - 1, None, f"heads of {head.size} leaves")
+            else:
+                name_difference(self.report, self._tail, self._evidence.leaf_log, self._good, head)
+
+    def _check_nodes(self, nodes: Iterable[tuple[int, int, bytes]]) -> None:
+        nodes = list(nodes)
+        if not nodes:
+            return
+        for level in {level for level, _, _ in nodes}:
+            wanted = [(index, digest) for one, index, digest in nodes if one == level]
+            stored = bulk.hashes(self._connection, level, wanted[0][0], wanted[-1][0] + 1)
+            for n, (index, digest) in enumerate(wanted):
+                if n >= len(stored) or stored[n] != digest:
+                    self.report.add("node", index << level, None, f"level {level}, index {index}")
+                    break
+
+    def _count_late(self, part: Sequence[bulk.LeafRow]) -> None:
+        if part and min(at for _, at, _, _, _ in part) < self._late_before:
+            self.report.late += sum(at < self._late_before for _, at, _, _, _ in part)
+
+    def _take_leaves(self, chunk: Sequence[bulk.LeafRow]) -> None:
+        expected = self.report.leaves
+        for seq, at, record_id, digest, name in chunk:
+            if seq != expected:
+                self.report.add("gap", expected, None, f"seq {seq} follows")
+                expected = seq
+            expected += 1
+            if self._graves:
+                self._bury(seq, at, digest, name)
+            row = self._rows.pop(record_id, None)
+            if row is not None:
+                self._meet(record_id, (seq, at, digest, name), row)
+            elif record_id in self._leaves:
+                self.report.add("twice", seq, record_id, f"first at seq {self._leaves[record_id][0]}")
+            else:
+                self._leaves[record_id] = (seq, at, digest, name)
+        self.report.leaves = expected
+
+    # Records.
+
+    def _take_records(self, low: int | None, high: int | None) -> None:
+        """The records of a window: hash, check the columns, meet the leaf if it is there already."""
+        rows, leaves, new = self._rows, self._leaves, hashlib.sha256
+        personal: dict[bytes, dict[str, str]] = {}
+        count = 0
+        for at, record_id, body, name in bulk.records_between(self._connection, CLASSES, low, high):
+            count += 1
+            digest = new(b"\0" + body).digest()
+            if not self._columns_fit(body, at, record_id, name):
+                self._flawed[record_id] = f"class {name}, at {at}"
+            if b'"personal":{' in body:
+                personal[record_id] = _personal_of(body)
+            leaf = leaves.pop(record_id, None)
+            if leaf is not None:
+                self._meet(record_id, leaf, (at, digest, name))
+            else:
+                rows[record_id] = (at, digest, name)
+        self.report.records += count
+        self._check_personal(low, high, personal)
+
+    def _meet(self, record_id: bytes, leaf: _Leaf, row: _Row) -> None:
+        seq, at, digest, name = leaf
+        if row[1] != digest:
+            self.report.add("changed", seq, record_id)
+        elif (at, name) != (row[0], row[2]):
+            self.report.add("leaf", seq, record_id, f"class {name}, record's class {row[2]}")
+        if self._flawed and record_id in self._flawed:
+            self.report.add("columns", seq, record_id, self._flawed.pop(record_id))
+
+    def _columns_fit(self, body: bytes, at: int, record_id: bytes, name: str) -> bool:
+        """Whether id, time and class of the row are those of the body, whose hash is in the tree."""
+        if body.startswith(b'{"id":"') and body[43:51] == b'","at":"' and body[78:88] == b'","kind":"':
+            # As `encode` writes it: at fixed places, before anything that could look alike.
+            kind = body[88 : body.index(b'"', 88)]
+            if kind == b"audit.personal.redacted":
+                self._note_redaction(body)
+            try:
+                return (
+                    bytes.fromhex(body[7:43].decode().replace("-", "")) == record_id
+                    and (datetime.fromisoformat(body[51:78].decode()) - _EPOCH) // _MICRO == at
+                    and self._class(kind) == name
+                )
+            except (ValueError, TypeError):
+                return False
+        try:
+            value = orjson.loads(body)
+            fits = UUID(value["id"]).bytes == record_id and to_micros(datetime.fromisoformat(value["at"])) == at
+            return fits and self._class(value["kind"].encode()) == name
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return False
+
+    def _class(self, kind: bytes) -> str | None:
+        if kind not in self._kinds:
+            try:
+                self._kinds[kind] = class_of(kind.decode())
+            except KeyError:
+                self._kinds[kind] = None
+        return self._kinds[kind]
+
+    def _note_redaction(self, body: bytes) -> None:
+        value = orjson.loads(body)
+        for one in value.get("data", {}).get("fields", []):
+            self._redacted.add((UUID(value["resource_id"]).bytes, one))
+
+    def _check_personal(self, low: int | None, high: int | None, expected: dict[bytes, dict[str, str]]) -> None:
+        """Personal values beside the records of a window: each fits its salted hash, or was erased with a record."""
+        for record_id, name, salt, value in bulk.personal_between(self._connection, low, high):
+            digest = expected.get(record_id, {}).pop(name, None)
+            if value is None and digest is not None:
+                self._erased.add((record_id, name))
+            elif value is None or _salted(salt, value) != digest:
+                self.report.add("personal", None, record_id, name)
+        self._erased.update((record_id, name) for record_id, names in expected.items() for name in names)
+
+    # What has no partner.
+
+    def _bury(self, seq: int, at: int, digest: bytes, name: str) -> None:
+        for grave in self._graves:
+            if grave.covers(seq, at, name):
+                grave.frontier.append(digest)
+
+    def _settle(self, before: int | None) -> None:
+        """Leaves whose time lies behind the window have no record any more: purged, or deleted."""
+        lone = [one for one in self._leaves.items() if before is None or one[1][1] < before]
+        for record_id, (seq, at, _, name) in lone:
+            del self._leaves[record_id]
+            grave = next((one for one in self._graves if one.covers(seq, at, name)), None)
+            if grave is not None:
+                grave.purged += 1
+                if len(grave.gone) < CHUNK:
+                    grave.gone.append((record_id, seq))
+            else:
+                self._lone(record_id, seq)
+
+    def _lone(self, record_id: bytes, seq: int) -> None:
+        earlier = self._connection.execute(
+            select(func.min(AuditLeaf.seq)).where(AuditLeaf.record_id == UUID(bytes=record_id), AuditLeaf.seq < seq)
+        ).scalar_one_or_none()
+        if earlier is not None:
+            self.report.add("twice", seq, record_id, f"first at seq {earlier}")
+        else:
+            self.report.add("deleted", seq, record_id)
+
+    def _tombstones(self) -> list[_Grave]:
+        graves = []
+        for note in self._connection.execute(select(AuditTombstone.note)).scalars():
+            try:
+                stone = Tombstone.parse(open_note(note, self._evidence.keys))
+            except Invalid as error:
+                self.report.add("tombstone", None, None, error.public)
+                continue
+            graves.append(_Grave(stone, to_micros(stone.from_at), to_micros(stone.until_at)))
+        return graves
+
+    def _close(self) -> None:
+        """Heads beyond the tree, tombstones, records without a leaf, rows of an unknown class, erased values."""
+        for head, note in self._heads:
+            if self._broken is None and self._signed(head, note):
+                self._broken = head
+                name_difference(self.report, self._tail, self._evidence.leaf_log, self._good, head)
+        self._check_last_signature()
+        for grave in self._graves:
+            stone = grave.stone
+            if grave.frontier.size == stone.count and grave.frontier.root() == stone.root:
+                self.report.purged += grave.purged
+                continue
+            self.report.add("tombstone", stone.first_seq, None, f"class {stone.retention_class}, {stone.from_at:%Y-%m}")
+            for record_id, seq in grave.gone:
+                self._lone(record_id, seq)
+        for record_id, name in self._erased - self._redacted:
+            self.report.add("erased", None, record_id, name)
+        self._check_unsealed()
+        total = self._connection.execute(select(func.count()).select_from(AuditRecord)).scalar_one()
+        if total != self.report.records:
+            strange = select(AuditRecord.id).where(AuditRecord.retention_class.not_in(CLASSES)).limit(100)
+            for found in self._connection.execute(strange).scalars():
+                self.report.add("inserted", None, found.bytes, "its class is unknown")
+
+    def _check_last_signature(self) -> None:
+        """All heads before a signed one that fits are proved by it; so only the widest must be signed."""
+        self.report.heads = len(self._held)
+        while self._held and self.report.proved is None:
+            head, note = self._held.pop()
+            if self._signed(head, note):
+                self.report.proved = head
+
+    def _check_unsealed(self) -> None:
+        """Records without a leaf: those that the sealer has not reached yet may wait, the others were put in."""
+        if not self._rows:
+            return
+        position = self._connection.execute(select(AuditSeal.position)).scalar_one()
+        new = bulk.ids_behind(self._connection, position)
+        oldest = to_micros(self.report.proved.at - LATE) if self.report.proved else -(1 << 62)
+        for record_id, (at, _, _) in self._rows.items():
+            if record_id in new and at >= oldest:
+                self.report.waiting += 1
+            else:
+                self.report.add("inserted", None, record_id, self._flawed.pop(record_id, "it has no leaf"))
+
+
+def _salted(salt: bytes, value: str) -> str:
+    return hashlib.sha256(salt + value.encode("utf-8", "replace")).hexdigest()
+
+
+def _personal_of(body: bytes) -> dict[str, str]:
+    value: Any = orjson.loads(body).get("personal", {})
+    return dict(value) if isinstance(value, dict) else {}

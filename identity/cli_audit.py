@@ -1,0 +1,128 @@
+"""The audit's commands: `flask --app wsgi identity seal | verify-audit …`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+from sqlalchemy import create_engine
+
+from identity.audit.anchors import FileAnchor, LeafLog
+from identity.audit.note import NoteKey
+from identity.audit.outside import anchor_path, leaf_log, outside
+from identity.audit.seal import Sealer
+from identity.audit.verify import Evidence, verify
+from identity.core.db import Database, engine_options, prepare_engine
+from identity.core.errors import TesseraError, Unavailable
+from identity.core.settings import Settings
+from identity.core.web import use
+from identity.events.mail import send_mail
+from identity.keys.seal import load_seal_keys, published_keys
+
+
+def register(group: click.Group) -> None:
+    """Add the audit's commands to the command line."""
+    group.add_command(seal_command)
+    group.add_command(verify_command)
+
+
+def sealer_database(settings: Settings) -> Database:
+    """The database by the sealer's own role, where it has one."""
+    if settings.database_sealer_url is None:
+        return use(Database)
+    url = settings.database_sealer_url.get_secret_value()
+    return prepare_engine(create_engine(url, **engine_options(url)))
+
+
+def make_sealer(settings: Settings, database: Database) -> Sealer:
+    """The sealer of these settings, in this process."""
+
+    def mail(subject: str, text: str) -> None:
+        if settings.smtp_url is None or settings.audit_anchor_mail is None:
+            raise Unavailable("SMTP_URL is not set.", code="mail")
+        send_mail(settings.smtp_url.get_secret_value(), settings.mail_from, settings.audit_anchor_mail, subject, text)
+
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    return Sealer(database, load_seal_keys(settings), outside(settings, mail), holder, settings.audit_head_s)
+
+
+@click.command("seal")
+@click.option("--once", is_flag=True, help="Seal what is there, sign and anchor a head, and end.")
+@with_appcontext
+def seal_command(*, once: bool) -> None:
+    """Run the sealer until stopped: order, tree, signed heads, anchors."""
+    settings = use(Settings)
+    sealer = make_sealer(settings, sealer_database(settings))
+    try:
+        if once:
+            now = datetime.now(UTC)
+            sealer.take(now)
+            while sealer.seal(datetime.now(UTC)):
+                pass
+            sealer.stop(datetime.now(UTC))
+            return
+        stop = threading.Event()
+
+        def end(*_: Any) -> None:
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        click.echo(f"sealer started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
+        sealer.run(stop)
+    except TesseraError as error:
+        raise click.ClickException(f"{error.public} ({error.detail})") from None
+
+
+@click.command("verify-audit")
+@click.option("--anchor", type=click.Path(exists=True, path_type=Path), multiple=True, help="File of anchored heads.")
+@click.option("--leaves", type=click.Path(exists=True, path_type=Path), help="Leaf log, as the file anchor keeps it.")
+@click.option("--key", multiple=True, help="Verifier key of the sealer (name+id+base64).")
+@click.option("--database-heads", is_flag=True, help="Believe the heads in the database; proves less.")
+@with_appcontext
+def verify_command(
+    anchor: tuple[Path, ...], leaves: Path | None, key: tuple[str, ...], *, database_heads: bool
+) -> None:
+    """Prove that no record was changed, deleted, inserted, reordered or cut; name the first that was.
+
+    Without options: against the anchor file and the sealer's public key of this installation.
+    """
+    settings = use(Settings)
+    try:
+        keys = tuple(map(NoteKey.parse, key)) or published_keys(settings)
+    except TesseraError as error:
+        raise click.UsageError(error.public) from None
+    if not keys:
+        raise click.UsageError("The sealer's public key is not known: give --key.")
+    files = anchor or (anchor_path(settings),)
+    notes = () if database_heads else tuple(note for path in files for note in FileAnchor(path).notes())
+    if not notes and not database_heads:
+        raise click.UsageError(f"{files[0]} holds no heads; --database-heads believes those in the database.")
+    with use(Database).read(consistent=True) as connection:
+        report = verify(connection, Evidence(keys, notes, LeafLog(leaves) if leaves else leaf_log(settings)))
+    click.echo(
+        f"{report.leaves} leaves, {report.records} records, {report.purged} purged under tombstones, "
+        f"{report.waiting} not yet sealed, {report.late} sealed late"
+    )
+    if report.proved is not None:
+        source = "the database's own heads" if database_heads else f"{report.heads} anchored heads"
+        click.echo(f"proved to {report.proved.at:%Y-%m-%d %H:%M:%S}Z ({report.proved.size} records) by {source}")
+    else:
+        click.echo("no head that holds: nothing is proved")
+    if report.first is not None:
+        click.echo(f"FIRST BAD: {report.first}")
+        for finding in report.findings[:20]:
+            if finding is not report.first:
+                click.echo(f"also: {finding}")
+        raise click.ClickException(f"{report.total} findings")
+    if report.proved is None:
+        raise click.exceptions.Exit(1)
+    click.echo("the audit holds")
