@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from flask import Flask, render_template
 
-from identity import cas, console, oauth, saml
+from identity import api, cas, console, oauth, saml
 from identity.access.decide import Access
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
@@ -82,6 +82,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     routes = [
         *health_routes(database, feed),
         *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
+        *api.routes(registry, database, recorder),
         *oauth.hot_routes(settings, database, keyring, registry, access, recorder),
         *cas.hot_routes(settings, database, registry, access, recorder),
     ]

@@ -63,9 +63,15 @@ class StoredTree:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._known: dict[tuple[int, int], bytes] = {}
 
     def subtree(self, start: int, end: int) -> bytes:
-        """The root over the leaves [start, end), as proofs ask for them."""
+        """The root over the leaves [start, end), as proofs ask for them; the same is not read twice."""
+        if (start, end) not in self._known:
+            self._known[start, end] = self._folded(start, end)
+        return self._known[start, end]
+
+    def _folded(self, start: int, end: int) -> bytes:
         return merkle.fold([self._complete(a, b) for a, b in merkle.complete_subtrees(start, end)])
 
     def root(self, size: int) -> bytes:

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -40,6 +42,23 @@ def parse_private(pem: bytes, alg: str, kid: str) -> SigningKey:
 def public_jwk(key: SigningKey) -> dict[str, Any]:
     """The public half as a JWK (RFC 7517): no private member."""
     return {str(name): value for name, value in key.key.as_dict(private=False).items()}
+
+
+def raw_public(key: SigningKey) -> bytes:
+    """The 32 bytes of an Ed25519 public key (RFC 8032 §5.1.5)."""
+    return _ed25519(key).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def sign_raw(key: SigningKey, message: bytes) -> bytes:
+    """An Ed25519 signature over the message itself, outside JOSE (RFC 8032 §5.1.6)."""
+    return _ed25519(key).sign(message)
+
+
+def _ed25519(key: SigningKey) -> Ed25519PrivateKey:
+    private = key.key.private_key
+    if not isinstance(private, Ed25519PrivateKey):
+        raise TypeError(f"{key.kid} is not an Ed25519 key")
+    return private
 
 
 def sign(key: SigningKey, claims: Mapping[str, Any], typ: str) -> str:

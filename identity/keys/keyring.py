@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 from sqlalchemy import Connection, insert, select
 
@@ -30,7 +30,7 @@ CERTIFICATE_DAYS = 1_826
 RSA_BITS = 2_048
 
 # (purpose, algorithm) of the sets that an installation begins with.
-INITIAL = (("oidc-sign", "RS256"), ("oidc-sign", "ES256"), ("saml-sign", "RSA"))
+INITIAL = (("oidc-sign", "RS256"), ("oidc-sign", "ES256"), ("saml-sign", "RSA"), ("evidence-sign", "EdDSA"))
 FIELD = "field"
 
 
@@ -170,6 +170,8 @@ def _make_purpose(unit: Unit, root: bytes, purpose: str) -> None:
 def _generate(algorithm: str, now: datetime) -> tuple[bytes, str | None]:
     if algorithm == "ES256":
         return _pem(ec.generate_private_key(ec.SECP256R1())), None
+    if algorithm == "EdDSA":
+        return _pem(ed25519.Ed25519PrivateKey.generate()), None
     private = rsa.generate_private_key(public_exponent=65_537, key_size=RSA_BITS)
     if algorithm != "RSA":
         return _pem(private), None
@@ -187,7 +189,7 @@ def _generate(algorithm: str, now: datetime) -> tuple[bytes, str | None]:
     return _pem(private), certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _pem(private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+def _pem(private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
     return private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

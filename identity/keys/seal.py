@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from identity.audit.note import NoteKey
+from identity.core.jose import raw_public, sign_raw
 from identity.core.settings import Settings, SettingsError
+from identity.keys.keyring import Keyring
 from identity.keys.wrap import make_private_file, read_private_file
 
 _END = b"-----END PRIVATE KEY-----"
@@ -34,6 +36,22 @@ class SealKey:
 
     def sign(self, message: bytes) -> bytes:
         return self.private.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSigner:
+    """The key that signs evidence packs; of the web processes' keyring, since it says only who made a selection."""
+
+    settings: Settings
+    keyring: Keyring
+
+    @property
+    def key(self) -> NoteKey:
+        name = f"{seal_origin(self.settings).removesuffix('/audit')}/evidence"
+        return NoteKey(name, raw_public(self.keyring.sign_key("evidence-sign", "EdDSA")))
+
+    def sign(self, message: bytes) -> bytes:
+        return sign_raw(self.keyring.sign_key("evidence-sign", "EdDSA"), message)
 
 
 def seal_origin(settings: Settings) -> str:

@@ -79,3 +79,11 @@ def sealed(request: pytest.FixtureRequest, clone: Clone, tmp_path: Path) -> Iter
     ledger = clone(request.param, "sealed", tmp_path)
     yield Proof(ledger)
     ledger.close()
+
+
+@pytest.fixture
+def clone_of_one(clone: Clone, tmp_path: Path) -> Iterator[Proof]:
+    """The audit that `fill` makes, on SQLite: for tests of what leaves the database, which is the same on both."""
+    ledger = clone("sqlite", "sealed", tmp_path)
+    yield Proof(ledger)
+    ledger.close()

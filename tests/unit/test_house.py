@@ -23,7 +23,7 @@ ROWS = {
     "access": 7,
     "claims": 8,
     **dict.fromkeys(("login", "sync", "configuration"), 9),
-    **dict.fromkeys(("oauth", "saml", "cas", "authzen", "console", "jobs"), 10),
+    **dict.fromkeys(("oauth", "saml", "cas", "authzen", "api", "console", "jobs"), 10),
 }
 ONLY_IN = {
     "flask": (
