@@ -7,9 +7,12 @@ import secrets
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 from flask.cli import with_appcontext
@@ -18,11 +21,16 @@ from sqlalchemy import create_engine
 from identity.audit.anchors import FileAnchor, LeafLog
 from identity.audit.note import NoteKey
 from identity.audit.outside import anchor_path, leaf_log, outside
+from identity.audit.recorder import Recorder
+from identity.audit.retention import purge_buried, redact, request_purges
 from identity.audit.seal import Sealer
 from identity.audit.verify import Evidence, verify
 from identity.core.db import Database, engine_options, prepare_engine
 from identity.core.errors import TesseraError, Unavailable
+from identity.core.feed import Feed
+from identity.core.record import Actor
 from identity.core.settings import Settings
+from identity.core.unit import Unit, Units
 from identity.core.web import use
 from identity.events.mail import send_mail
 from identity.keys.seal import load_seal_keys, published_keys
@@ -32,6 +40,8 @@ def register(group: click.Group) -> None:
     """Add the audit's commands to the command line."""
     group.add_command(seal_command)
     group.add_command(verify_command)
+    group.add_command(retention_command)
+    group.add_command(redact_command)
 
 
 def sealer_database(settings: Settings) -> Database:
@@ -51,7 +61,8 @@ def make_sealer(settings: Settings, database: Database) -> Sealer:
         send_mail(settings.smtp_url.get_secret_value(), settings.mail_from, settings.audit_anchor_mail, subject, text)
 
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    return Sealer(database, load_seal_keys(settings), outside(settings, mail), holder, settings.audit_head_s)
+    days = settings.audit_retention_days
+    return Sealer(database, load_seal_keys(settings), outside(settings, mail), holder, settings.audit_head_s, days)
 
 
 @click.command("seal")
@@ -67,6 +78,7 @@ def seal_command(*, once: bool) -> None:
             sealer.take(now)
             while sealer.seal(datetime.now(UTC)):
                 pass
+            sealer.bury(datetime.now(UTC))
             sealer.stop(datetime.now(UTC))
             return
         stop = threading.Event()
@@ -126,3 +138,52 @@ def verify_command(
     if report.proved is None:
         raise click.exceptions.Exit(1)
     click.echo("the audit holds")
+
+
+@contextmanager
+def _owner_unit(name: str, reason: str, reference: str | None) -> Iterator[Unit]:
+    """A Unit of the owner of the tables."""
+    settings, url = use(Settings), use(Settings).owner_url
+    if settings.database_owner_url is None:
+        with use(Units).open(Actor.system(name), reason=reason, reference=reference) as unit:
+            yield unit
+        return
+    database = prepare_engine(create_engine(url, **engine_options(url)))
+    try:
+        units = Units(database, use(Recorder), use(Feed), lambda *_: None)
+        with units.open(Actor.system(name), reason=reason, reference=reference) as unit:
+            yield unit
+    finally:
+        database.engine.dispose()
+
+
+@click.command("retention")
+@with_appcontext
+@click.option("--reason", default="retention", show_default=True, help="Why; recorded.")
+@click.option("--reference", help="Number of the change request.")
+def retention_command(reason: str, reference: str | None) -> None:
+    """Ask for what is older than AUDIT_RETENTION_DAYS, and remove what the sealer has signed a tombstone for.
+
+    Run it daily as the owner (DATABASE_OWNER_URL); the sealer signs in between.
+    """
+    days = use(Settings).audit_retention_days
+    with _owner_unit("cli:retention", reason, reference) as unit:
+        removed = purge_buried(unit)
+        asked = request_purges(unit, days)
+    click.echo(f"{removed} months removed, {asked} asked for (older than {days} days)")
+
+
+@click.command("redact")
+@with_appcontext
+@click.argument("record", type=click.UUID)
+@click.argument("field", nargs=-1, required=True)
+@click.option("--reason", required=True, help="Why; recorded.")
+@click.option("--reference", help="Number of the change request.")
+def redact_command(record: UUID, field: tuple[str, ...], reason: str, reference: str | None) -> None:
+    """Erase personal values of a record; the proof stays whole."""
+    try:
+        with _owner_unit("cli:redact", reason, reference) as unit:
+            redact(unit, record, field)
+    except TesseraError as error:
+        raise click.ClickException(error.public) from None
+    click.echo(f"erased: {', '.join(field)}")

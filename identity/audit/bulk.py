@@ -92,6 +92,17 @@ def leaves(connection: Connection, start: int, end: int) -> Iterator[LeafRow]:
         )
 
 
+def leaves_of(connection: Connection, name: str, low: int, high: int) -> Iterator[tuple[int, bytes, bytes]]:
+    """(seq, record id, leaf hash) of the leaves of a class with low <= at < high, in their order."""
+    query = (
+        select(AuditLeaf.seq, AuditLeaf.record_id, AuditLeaf.leaf_hash)
+        .where(AuditLeaf.retention_class == name, AuditLeaf.at >= from_micros(low), AuditLeaf.at < from_micros(high))
+        .order_by(AuditLeaf.seq)
+    )
+    for seq, record_id, digest in connection.execution_options(yield_per=10_000).execute(query):
+        yield seq, record_id.bytes, bytes(digest)
+
+
 def hashes(connection: Connection, level: int, start: int, end: int) -> list[bytes]:
     """Leaf hashes (level 0) or stored nodes (level 8, 16, …) start <= index < end, in their order."""
     if level == 0:

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, insert, select, tuple_, update
+from sqlalchemy import Connection, delete, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal
+from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord
 from identity.audit.tail import read_tail
 from identity.core.db import Database
 
@@ -48,6 +48,20 @@ def _chunk(connection: Connection, now: datetime) -> tuple[int, bool]:
             connection.execute(maker(AuditFind.__table__).values(found[start : start + 500]).on_conflict_do_nothing())
     connection.execute(update(AuditFindProgress).values(position=tail.position, complete_to=tail.complete_to))
     return len(tail.rows), tail.more
+
+
+def index_again(connection: Connection, retention_class: str, at: datetime, record_id: UUID) -> None:
+    """Derive one record's index rows anew, after its personal values were erased."""
+    body = connection.execute(
+        select(AuditRecord.body).where(
+            AuditRecord.retention_class == retention_class, AuditRecord.at == at, AuditRecord.id == record_id
+        )
+    ).scalar_one()
+    personal = _personal(connection, [(retention_class, at, record_id)]).get(record_id, "")
+    connection.execute(delete(AuditFind).where(AuditFind.record_id == record_id))
+    connection.execute(
+        insert(AuditFind).values(list(entries(retention_class, record_id, at, orjson.loads(body), personal)))
+    )
 
 
 def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) -> dict[UUID, str]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, exists, insert, select, update
 from sqlalchemy.orm import Session
 
-from identity.audit import bulk, merkle
+from identity.audit import bulk, merkle, tombstones
 from identity.audit.anchors import Anchor, FileAnchor, LeafLog
 from identity.audit.models import AuditAnchor, AuditHead, AuditSeal
 from identity.audit.note import Head, HeadSigner, signature_lines, stored_note
@@ -28,6 +28,7 @@ LEASE = "audit-sealer"
 LEASE_S = 30
 CHUNK = 20_000
 TICK_S = 0.25
+BURY_S = 60
 
 _log = logging.getLogger(__name__)
 
@@ -58,13 +59,20 @@ class Sealer:
     """`take` it, then `seal`, `head` and `anchor`, or `run` until stopped."""
 
     def __init__(
-        self, database: Database, signers: Sequence[HeadSigner], outside: Outside, holder: str, head_s: int = 60
+        self,
+        database: Database,
+        signers: Sequence[HeadSigner],
+        outside: Outside,
+        holder: str,
+        head_s: int = 60,
+        retention_days: int = 1_095,
     ) -> None:
         self._database = database
         self._signers = tuple(signers)
         self._outside = outside
         self._holder = holder
         self._head_s = head_s
+        self._retention_days = retention_days
         self._state: _State | None = None
         self._width = 256
         self._quiet: dict[str, datetime] = {}
@@ -169,11 +177,34 @@ class Sealer:
                 sent += self._send(one, head, note, now)
         return sent
 
+    def bury(self, now: datetime) -> int:
+        """Sign the tombstones that retention asks for, as far as they are right; the number signed."""
+        self._taken()
+        with self._database.read() as connection:
+            wanted = tombstones.asked(connection)
+        signed = 0
+        for purge in wanted:
+            with self._database.read(consistent=True) as connection:
+                bulk.unhurried(connection)
+                stone, why = tombstones.make_tombstone(
+                    connection, purge, self._signers[0].key.name, self._retention_days, now
+                )
+            if stone is None:
+                tombstones.refuse(purge, why)
+                continue
+            with self._database.write() as connection:
+                self._hold(connection, now)
+                note = tombstones.store(connection, stone, self._signers)
+            self._outside.file.append(note)
+            signed += 1
+        return signed
+
     def run(self, stop: threading.Event) -> None:
         """Seal until stopped; waits for the lease, and gives it back at the end.
 
         Raises `Conflict` (code `audit_history`) as `take` does: somebody must look before anything is sealed again.
         """
+        bury_at = datetime.now(UTC)
         while not stop.is_set():
             try:
                 now = datetime.now(UTC)
@@ -182,6 +213,9 @@ class Sealer:
                 sealed = self.seal(now)
                 self.head(now)
                 self.anchor(now)
+                if now >= bury_at:
+                    bury_at = now + timedelta(seconds=BURY_S)
+                    self.bury(now)
                 if not sealed:
                     stop.wait(TICK_S)
             except (Unavailable, Stale, Conflict) as error:

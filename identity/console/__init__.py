@@ -8,7 +8,8 @@ from identity.console.routes_access import bp as access_bp
 from identity.console.routes_audit import bp as audit_bp
 from identity.console.routes_people import bp as people_bp
 from identity.console.routes_portal import bp as portal_bp
+from identity.console.routes_proof import bp as proof_bp
 
-blueprints = (portal_bp, people_bp, access_bp, audit_bp)
+blueprints = (portal_bp, people_bp, access_bp, audit_bp, proof_bp)
 
 __all__ = ["blueprints"]
