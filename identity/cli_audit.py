@@ -16,6 +16,7 @@ from uuid import UUID
 
 import click
 from flask.cli import with_appcontext
+from pydantic import SecretStr
 from sqlalchemy import create_engine
 
 from identity.audit.anchors import FileAnchor, LeafLog
@@ -44,12 +45,18 @@ def register(group: click.Group) -> None:
     group.add_command(redact_command)
 
 
-def sealer_database(settings: Settings) -> Database:
-    """The database by the sealer's own role, where it has one."""
-    if settings.database_sealer_url is None:
-        return use(Database)
-    url = settings.database_sealer_url.get_secret_value()
-    return prepare_engine(create_engine(url, **engine_options(url)))
+@contextmanager
+def _database_of(url: SecretStr | None) -> Iterator[Database]:
+    """The database by a role's own address, where it has one."""
+    if url is None:
+        yield use(Database)
+        return
+    address = url.get_secret_value()
+    database = prepare_engine(create_engine(address, **engine_options(address)))
+    try:
+        yield database
+    finally:
+        database.engine.dispose()
 
 
 def make_sealer(settings: Settings, database: Database) -> Sealer:
@@ -71,27 +78,30 @@ def make_sealer(settings: Settings, database: Database) -> Sealer:
 def seal_command(*, once: bool) -> None:
     """Run the sealer until stopped: order, tree, signed heads, anchors."""
     settings = use(Settings)
-    sealer = make_sealer(settings, sealer_database(settings))
     try:
-        if once:
-            now = datetime.now(UTC)
-            sealer.take(now)
-            while sealer.seal(datetime.now(UTC)):
-                pass
-            sealer.bury(datetime.now(UTC))
-            sealer.stop(datetime.now(UTC))
-            return
-        stop = threading.Event()
-
-        def end(*_: Any) -> None:
-            stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, end)
-        click.echo(f"sealer started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
-        sealer.run(stop)
+        with _database_of(settings.database_sealer_url) as database:
+            _seal(make_sealer(settings, database), once=once)
     except TesseraError as error:
         raise click.ClickException(f"{error.public} ({error.detail})") from None
+
+
+def _seal(sealer: Sealer, *, once: bool) -> None:
+    if once:
+        sealer.take(datetime.now(UTC))
+        while sealer.seal(datetime.now(UTC)):
+            pass
+        sealer.bury(datetime.now(UTC))
+        sealer.stop(datetime.now(UTC))
+        return
+    stop = threading.Event()
+
+    def end(*_: Any) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    click.echo(f"sealer started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
+    sealer.run(stop)
 
 
 @click.command("verify-audit")
@@ -143,18 +153,10 @@ def verify_command(
 @contextmanager
 def _owner_unit(name: str, reason: str, reference: str | None) -> Iterator[Unit]:
     """A Unit of the owner of the tables."""
-    settings, url = use(Settings), use(Settings).owner_url
-    if settings.database_owner_url is None:
-        with use(Units).open(Actor.system(name), reason=reason, reference=reference) as unit:
-            yield unit
-        return
-    database = prepare_engine(create_engine(url, **engine_options(url)))
-    try:
+    with _database_of(use(Settings).database_owner_url) as database:
         units = Units(database, use(Recorder), use(Feed), lambda *_: None)
         with units.open(Actor.system(name), reason=reason, reference=reference) as unit:
             yield unit
-    finally:
-        database.engine.dispose()
 
 
 @click.command("retention")
