@@ -11,6 +11,7 @@ from identity import api, cas, console, oauth, saml
 from identity.access.decide import Access
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
+from identity.audit.alarm import gap_state
 from identity.audit.recorder import Recorder
 from identity.authzen import hot as authzen_hot
 from identity.cli import identity_cli
@@ -80,7 +81,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     cas.register_logout(notifiers, registry)
 
     routes = [
-        *health_routes(database, feed),
+        *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
         *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
         *api.routes(registry, database, recorder),
         *oauth.hot_routes(settings, database, keyring, registry, access, recorder),

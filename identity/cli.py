@@ -135,5 +135,5 @@ def worker_command() -> None:
         signal.signal(number, end)
     use(Feed).start()
     click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
-    work(use(Units), tasks(use(Database), use(Units), use(Access), use(LogoutNotifiers)), stop)
+    work(use(Units), tasks(use(Settings), use(Database), use(Units), use(Access), use(LogoutNotifiers)), stop)
     use(Feed).stop()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from identity.audit.anchors import Anchor, FileAnchor, LeafLog, MailAnchor, WebhookAnchor
 from identity.audit.seal import Outside
+from identity.audit.timestamp import TimestampAnchor
 from identity.core.settings import Settings
 
 
@@ -30,4 +31,6 @@ def outside(settings: Settings, mail: Callable[[str, str], None]) -> Outside:
         others.append(WebhookAnchor(settings.audit_anchor_webhook))
     if settings.audit_anchor_mail:
         others.append(MailAnchor(mail))
+    if settings.audit_anchor_tsa and settings.audit_anchor_tsa_roots:
+        others.append(TimestampAnchor(settings.audit_anchor_tsa, settings.audit_anchor_tsa_roots))
     return Outside(FileAnchor(anchor_path(settings)), leaf_log(settings), tuple(others))

@@ -74,6 +74,7 @@ class Settings(BaseModel):
     audit_anchor_webhook: str | None = Field(None, description="Heads are POSTed to this https address.")
     audit_anchor_mail: str | None = Field(None, description="Heads are mailed to this address; needs SMTP_URL.")
     audit_anchor_tsa: str | None = Field(None, description="RFC 3161 time-stamping service for heads.")
+    audit_anchor_tsa_roots: Path | None = Field(None, description="PEM of its root certificates; needed with it.")
     smtp_url: SecretStr | None = Field(None, description="smtp://user:password@host:port (STARTTLS) or smtps://…")
     mail_from: str = Field("tessera@localhost", description="Sender of our mail.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -125,6 +126,10 @@ class Settings(BaseModel):
                 raise ValueError("PUBLIC_URL must be https outside the demo")
             if self.root_key_file is None:
                 raise ValueError("ROOT_KEY_FILE must be set outside the demo")
+        if self.audit_anchor_tsa and self.audit_anchor_tsa_roots is None:
+            raise ValueError("AUDIT_ANCHOR_TSA needs AUDIT_ANCHOR_TSA_ROOTS")
+        if self.audit_anchor_mail and self.smtp_url is None:
+            raise ValueError("AUDIT_ANCHOR_MAIL needs SMTP_URL")
         return self
 
     @classmethod

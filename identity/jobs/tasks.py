@@ -7,11 +7,14 @@ from datetime import datetime
 from sqlalchemy import delete
 
 from identity.access.decide import Access
+from identity.audit.alarm import watch_gap
 from identity.audit.index import index_new
+from identity.audit.retention import purge_buried, request_purges
 from identity.audit.upkeep import make_partitions, summarize
 from identity.core.db import Database
 from identity.core.once import forget_expired
 from identity.core.record import Actor
+from identity.core.settings import Settings
 from identity.core.unit import Units
 from identity.events.deliver import deliver_due
 from identity.jobs.worker import Job
@@ -21,7 +24,9 @@ from identity.shipping.run import Shipper
 from identity.sync.run import run_due
 
 
-def tasks(database: Database, units: Units, access: Access, notifiers: LogoutNotifiers) -> list[Job]:
+def tasks(
+    settings: Settings, database: Database, units: Units, access: Access, notifiers: LogoutNotifiers
+) -> list[Job]:
     """Every background job, with how often it runs."""
 
     def end_sessions(now: datetime) -> None:
@@ -33,7 +38,16 @@ def tasks(database: Database, units: Units, access: Access, notifiers: LogoutNot
             forget_expired(connection, now)
             connection.execute(delete(LoginTransaction).where(LoginTransaction.expires_at < now))
 
+    def retain(now: datetime) -> None:
+        """Only where the app's role owns the tables; else the owner runs `identity retention`."""
+        if settings.database_owner_url is None:
+            with units.open(Actor.system("worker:retention"), now=now, reason="retention") as unit:
+                purge_buried(unit)
+                request_purges(unit, settings.audit_retention_days)
+
     return [
+        Job("audit-gap", 30, lambda now: watch_gap(units, settings.audit_gap_s, now)),
+        Job("audit-retention", 3_600, retain),
         Job("audit-index", 0.5, lambda now: index_new(database, now)),
         Job("audit-partitions", 3_600, lambda _: make_partitions(database)),
         Job("audit-summary", 5, lambda _: summarize(database)),

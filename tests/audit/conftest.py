@@ -87,3 +87,11 @@ def clone_of_one(clone: Clone, tmp_path: Path) -> Iterator[Proof]:
     ledger = clone("sqlite", "sealed", tmp_path)
     yield Proof(ledger)
     ledger.close()
+
+
+@pytest.fixture
+def clone_of_empty(clone: Clone, tmp_path: Path) -> Iterator[Proof]:
+    """An empty audit on SQLite: for tests of what leaves the database, which is the same on both."""
+    ledger = clone("sqlite", "empty", tmp_path)
+    yield Proof(ledger)
+    ledger.close()

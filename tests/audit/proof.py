@@ -40,10 +40,10 @@ class Ledger:
         self.settings = Settings.model_validate(values)
         self.database = prepare_engine(create_engine(database_url, **engine_options(database_url)))
         self._recorder = Recorder(self.database)
-        self._units = Units(self.database, self._recorder, Feed(self.database), lambda *_: None)
+        self.units = Units(self.database, self._recorder, Feed(self.database), lambda *_: None)
 
     def unit(self, **more: Any) -> Any:
-        return self._units.open(Actor.system("test"), **more)
+        return self.units.open(Actor.system("test"), **more)
 
     def close(self) -> None:
         self._recorder.stop()
