@@ -13,6 +13,7 @@ from identity.audit.models import AuditRecord
 from identity.audit.note import Head, open_note
 from identity.core.db import Database
 from tests.audit.proof import Proof
+from tests.servers.templates import Templates
 from tests.world import COMPANY, World
 
 READER = {"code": "auditing", "name": "Audit tool", "credential": "env:TEST_SECRET", "rights": ["audit"]}
@@ -84,10 +85,10 @@ def test_what_makes_no_sense_is_answered_so(one_proof: Proof, path: str, query: 
 
 
 @pytest.fixture(scope="module")
-def one_proof(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def one_proof(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Any:
     folder = tmp_path_factory.mktemp("doors")
     company = {**COMPANY, "applications": [*COMPANY["applications"], READER]}
-    world = World(f"sqlite:///{folder / 'tessera.db'}", folder, company)
+    world = World(templates.copy(None, folder), folder, company)
     made = Proof(world)
     made.seal()
     yield made
