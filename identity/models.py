@@ -1,5 +1,6 @@
 """Every table, in one place for Alembic and for readers."""
 
+import identity.alarms.models
 import identity.apps.models
 import identity.audit.models
 import identity.cas.models
@@ -12,6 +13,7 @@ import identity.keys.models
 import identity.login.models
 import identity.oauth.models
 import identity.people.models
+import identity.reports.models
 import identity.roles.models
 import identity.shipping.models
 import identity.sync.models  # noqa: F401

@@ -83,6 +83,13 @@ class Kind(StrEnum):
     KEY_CREATED = "keys.key.created"
     KEY_ROTATED = "keys.key.rotated"
 
+    REPORT_MADE = "reports.report.made"
+    REPORT_READ = "reports.report.read"
+    SCHEDULE_CHANGED = "reports.schedule.changed"
+    ALARM_RAISED = "alarms.alarm.raised"
+    ALARM_SEEN = "alarms.alarm.acknowledged"
+    ALARM_SET = "alarms.rule.changed"
+
     AUDIT_SEARCHED = "audit.record.searched"
     AUDIT_READ = "audit.record.read"
     AUDIT_REDACTED = "audit.personal.redacted"
@@ -105,6 +112,8 @@ _CLASS_OF_AREA: Mapping[str, str] = {
     "shipping": "change",
     "sync": "sync",
     "audit": "reading",
+    "reports": "reading",
+    "alarms": "change",
 }
 CLASSES = tuple(sorted(set(_CLASS_OF_AREA.values())))
 
@@ -181,6 +190,12 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SYNC_FAILED: "A sync of {resource} failed",
     Kind.KEY_CREATED: "{actor} created a key for {resource}",
     Kind.KEY_ROTATED: "{actor} rotated the key for {resource}",
+    Kind.REPORT_MADE: "{actor} made a report",
+    Kind.REPORT_READ: "{actor} read a report",
+    Kind.SCHEDULE_CHANGED: "{actor} changed the schedule of a report",
+    Kind.ALARM_RAISED: "An alarm was raised: {resource}",
+    Kind.ALARM_SEEN: "{actor} acknowledged an alarm",
+    Kind.ALARM_SET: "{actor} changed the alarm {resource}",
     Kind.AUDIT_SEARCHED: "{actor} searched the audit",
     Kind.AUDIT_READ: "{actor} read an audit record",
     Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",

@@ -21,6 +21,8 @@ _CATEGORY = {
     "apps": "configuration",
     "keys": "configuration",
     "shipping": "configuration",
+    "reports": "database",
+    "alarms": "configuration",
     "sync": "iam",
     "audit": "database",
 }

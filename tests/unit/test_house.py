@@ -22,7 +22,7 @@ ROWS = {
     "roles": 6,
     "access": 7,
     "claims": 8,
-    **dict.fromkeys(("login", "sync", "configuration"), 9),
+    **dict.fromkeys(("login", "sync", "configuration", "reports", "alarms"), 9),
     **dict.fromkeys(("oauth", "saml", "cas", "authzen", "api", "console", "jobs"), 10),
 }
 ONLY_IN = {

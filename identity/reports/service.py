@@ -1,0 +1,120 @@
+"""Make a report, keep it, find it again; schedules."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+from uuid import UUID
+
+from cronsim import CronSim
+from sqlalchemy import select
+
+from identity.access.snapshot import Snapshot
+from identity.audit import csv
+from identity.audit.kinds import Kind
+from identity.audit.models import AuditHead
+from identity.audit.query import complete_to
+from identity.core.errors import NotFound
+from identity.core.i18n import gettext
+from identity.core.record import Record
+from identity.core.unit import Unit
+from identity.reports.catalogue import REPORTS, Source
+from identity.reports.inputs import ScheduleInput
+from identity.reports.models import ReportRun, ReportSchedule
+
+
+def make(unit: Unit, snapshot: Snapshot, code: str, days: int, zone: tzinfo) -> ReportRun:
+    """A new report about the last `days` days, in the request's language; raises `NotFound` for an unknown one."""
+    unit.require("export", "audit", code)
+    report = REPORTS.get(code)
+    if report is None:
+        raise NotFound("There is no such report.")
+    connection = unit.db.connection()
+    since = unit.now - timedelta(days=days)
+    rows = list(report.rows(Source(connection, snapshot, since, unit.now)))
+    content = "".join(csv.lines([gettext(one) for one in report.columns], rows, zone))
+    head = connection.execute(select(AuditHead.size, AuditHead.root).order_by(AuditHead.size.desc()).limit(1)).first()
+    parameters = {"days": days, "since": since.isoformat(), "until": unit.now.isoformat()} if report.period else {}
+    run = ReportRun(
+        report=code,
+        parameters=parameters,
+        question=report.question,
+        made_at=unit.now,
+        made_by=unit.actor.id,
+        row_count=len(rows),
+        facts_revision=snapshot.facts_revision,
+        policy_version=snapshot.policy_version,
+        complete_to=complete_to(connection),
+        tree_size=head.size if head else 0,
+        tree_root=head.root if head else None,
+        sha256=hashlib.sha256(content.encode()).hexdigest(),
+        content=content,
+    )
+    unit.db.add(run)
+    unit.db.flush()
+    unit.record(
+        Record(
+            kind=Kind.REPORT_MADE,
+            result="success",
+            resource_type="report",
+            resource_id=str(run.id),
+            data={"report": code, "rows": len(rows), "sha256": run.sha256, **parameters},
+        )
+    )
+    return run
+
+
+def get(unit: Unit, run_id: UUID) -> ReportRun:
+    """A made report; reading it is recorded. Raises `NotFound`."""
+    unit.require("export", "audit", str(run_id))
+    run = unit.db.get(ReportRun, run_id)
+    if run is None:
+        raise NotFound("There is no such report.")
+    unit.record(
+        Record(
+            kind=Kind.REPORT_READ,
+            result="success",
+            resource_type="report",
+            resource_id=str(run_id),
+            data={"report": run.report},
+        )
+    )
+    return run
+
+
+def put_schedule(unit: Unit, wanted: ScheduleInput, *, managed_by: str = "console") -> ReportSchedule:
+    """The schedule with this code is as given; made when it is new."""
+    unit.require("write", "setting", f"report/{wanted.code}")
+    row = unit.db.execute(select(ReportSchedule).where(ReportSchedule.code == wanted.code)).scalar_one_or_none()
+    values: dict[str, Any] = {**wanted.model_dump(mode="json", exclude={"code"}), "managed_by": managed_by}
+    if row is None:
+        row = ReportSchedule(code=wanted.code, created_at=unit.now, **values)
+        unit.db.add(row)
+        _changed(unit, wanted.code, None, values)
+        return row
+    before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
+    for name in before:
+        setattr(row, name, values[name])
+    if before:
+        _changed(unit, wanted.code, before, {name: values[name] for name in before})
+    return row
+
+
+def due(schedule: ReportSchedule, now: datetime, zone: tzinfo) -> bool:
+    """Whether a time of its cron expression lies between the last making (or its creation) and `now`."""
+    start = (schedule.last_made_at or schedule.created_at).astimezone(zone)
+    return next(CronSim(schedule.cron, start)) <= now
+
+
+def _changed(unit: Unit, code: str, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    unit.record(
+        Record(
+            kind=Kind.SCHEDULE_CHANGED,
+            result="success",
+            resource_type="report_schedule",
+            resource_id=code,
+            before=before,
+            after=after,
+        )
+    )
