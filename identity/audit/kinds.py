@@ -91,6 +91,8 @@ class Kind(StrEnum):
     ALARM_SET = "alarms.rule.changed"
 
     AUDIT_SEARCHED = "audit.record.searched"
+    SEARCH_SAVED = "audit.search.saved"
+    AUDIT_EXPORTED = "audit.record.exported"
     AUDIT_READ = "audit.record.read"
     AUDIT_REDACTED = "audit.personal.redacted"
     AUDIT_PURGED = "audit.records.purged"
@@ -197,6 +199,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.ALARM_SEEN: "{actor} acknowledged an alarm",
     Kind.ALARM_SET: "{actor} changed the alarm {resource}",
     Kind.AUDIT_SEARCHED: "{actor} searched the audit",
+    Kind.SEARCH_SAVED: "{actor} changed a saved search",
+    Kind.AUDIT_EXPORTED: "{actor} exported audit records",
     Kind.AUDIT_READ: "{actor} read an audit record",
     Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",
     Kind.AUDIT_PURGED: "Audit records of {resource} were removed after their retention",

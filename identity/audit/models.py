@@ -10,10 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, LargeBinary, Text
+from sqlalchemy import BigInteger, Index, LargeBinary, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from identity.core.db import Base
+from identity.core.db import Base, Json, Keyed
 
 
 class AuditRecord(Base):
@@ -73,6 +73,19 @@ class AuditFind(Base):
     action: Mapped[str | None]
     request_id: Mapped[str]
     words: Mapped[str] = mapped_column(Text)
+
+
+class SavedSearch(Keyed, Base):
+    """A search under a name; `query` is the search page's fields, `shared` lets every auditor use it."""
+
+    __tablename__ = "saved_search"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    owner_id: Mapped[UUID]
+    name: Mapped[str]
+    query: Mapped[dict[str, str]] = mapped_column(Json)
+    shared: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime]
 
 
 class AuditFindProgress(Base):

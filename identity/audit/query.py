@@ -46,8 +46,14 @@ class Row:
     resource_type: str | None
     resource_id: str | None
     action: str | None
-    body: dict[str, Any]
+    raw: bytes
+    """The record as it is stored and hashed; empty when it was purged."""
     personal: dict[str, str]
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The record's content."""
+        return orjson.loads(self.raw) if self.raw else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ def search(
     more, rows = len(rows) > limit, rows[:limit]
     bodies = _bodies(connection, rows)
     personal = _personal(connection, rows)
-    found = tuple(_row(row, bodies.get(row.record_id, {}), personal.get(row.record_id, {})) for row in rows)
+    found = tuple(_row(row, bodies.get(row.record_id, b""), personal.get(row.record_id, {})) for row in rows)
     last = (rows[-1].at, rows[-1].record_id, rows[-1].item) if more else None
     return Page(found, last, complete_to(connection))
 
@@ -115,7 +121,7 @@ def read(connection: Connection, record_id: UUID) -> Row | None:
     if row is None:
         return None
     bodies, personal = _bodies(connection, [row]), _personal(connection, [row])
-    return _row(row, bodies.get(record_id, {}), personal.get(record_id, {}))
+    return _row(row, bodies.get(record_id, b""), personal.get(record_id, {}))
 
 
 def complete_to(connection: Connection) -> datetime | None:
@@ -123,19 +129,11 @@ def complete_to(connection: Connection) -> datetime | None:
     return connection.execute(select(AuditFindProgress.complete_to)).scalar_one_or_none()
 
 
-def _bodies(connection: Connection, rows: list[Any]) -> dict[UUID, dict[str, Any]]:
-    found: dict[UUID, dict[str, Any]] = {}
-    for row in rows:
-        if row.record_id not in found:
-            body = connection.execute(
-                select(AuditRecord.body).where(
-                    AuditRecord.retention_class == row._mapping["class"],
-                    AuditRecord.at == row.at,
-                    AuditRecord.id == row.record_id,
-                )
-            ).scalar_one_or_none()
-            found[row.record_id] = orjson.loads(body) if body else {}
-    return found
+def _bodies(connection: Connection, rows: list[Any]) -> dict[UUID, bytes]:
+    keys = {(row._mapping["class"], row.at, row.record_id) for row in rows}
+    key = tuple_(AuditRecord.retention_class, AuditRecord.at, AuditRecord.id)
+    query = select(AuditRecord.id, AuditRecord.body).where(key.in_(keys))
+    return {record_id: bytes(body) for record_id, body in connection.execute(query)}
 
 
 def _personal(connection: Connection, rows: list[Any]) -> dict[UUID, dict[str, str]]:
@@ -149,7 +147,7 @@ def _personal(connection: Connection, rows: list[Any]) -> dict[UUID, dict[str, s
     return found
 
 
-def _row(row: Any, body: dict[str, Any], personal: dict[str, str]) -> Row:
+def _row(row: Any, raw: bytes, personal: dict[str, str]) -> Row:
     return Row(
         id=row.record_id,
         item=row.item,
@@ -161,6 +159,6 @@ def _row(row: Any, body: dict[str, Any], personal: dict[str, str]) -> Row:
         resource_type=row.resource_type,
         resource_id=row.resource_id,
         action=row.action,
-        body=body,
+        raw=raw,
         personal=personal,
     )

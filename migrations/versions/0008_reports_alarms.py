@@ -74,10 +74,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alarm")),
         sa.UniqueConstraint("rule", "key", "raised_at", name=op.f("uq_alarm_rule_key_raised_at")),
     )
+    op.create_table(
+        "saved_search",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("owner_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("query", db.Json(), nullable=False),
+        sa.Column("shared", sa.Boolean(), nullable=False),
+        sa.Column("created_at", db.UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_saved_search")),
+        sa.UniqueConstraint("owner_id", "name", name=op.f("uq_saved_search_owner_id_name")),
+    )
     op.create_index("ix_alarm_raised_at", "alarm", ["raised_at"])
     op.create_index("ix_alarm_rule_key", "alarm", ["rule", "key", "last_at"])
 
 
 def downgrade() -> None:
-    for table in ("alarm", "alarm_setting", "report_schedule", "report_run"):
+    for table in ("saved_search", "alarm", "alarm_setting", "report_schedule", "report_run"):
         op.drop_table(table)
