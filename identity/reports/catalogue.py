@@ -40,71 +40,68 @@ class Report:
     """Whether it looks at a period; else it speaks of the moment at which it is made."""
 
 
-def _reports() -> Mapping[str, Report]:
-    found = (
-        Report(
-            "people-roles",
-            _("People and their roles"),
-            _("Every role that an active user holds, with its scope, limit, validity and origin."),
-            (
-                *(_("Person"), _("Login"), _("Application"), _("Role"), _("Company"), _("Unit"), _("Business type")),
-                *(_("Limit"), _("Valid from"), _("Valid until"), _("Origin")),
+_ALL = (
+    Report(
+        "people-roles",
+        _("People and their roles"),
+        _("Every role that an active user holds, with its scope, limit, validity and origin."),
+        (
+            *(_("Person"), _("Login"), _("Application"), _("Role"), _("Company"), _("Unit"), _("Business type")),
+            *(_("Limit"), _("Valid from"), _("Valid until"), _("Origin")),
+        ),
+        holdings.people_roles,
+        period=False,
+    ),
+    Report(
+        "leavers",
+        _("Leavers"),
+        _("Users disabled in the period, with the minutes until their last access ended."),
+        (
+            *(
+                _("Person"),
+                _("Login"),
+                _("Disabled at"),
+                _("Cause"),
+                _("Sessions ended"),
+                _("Last session ended at"),
             ),
-            holdings.people_roles,
-            period=False,
+            *(_("Minutes"), _("Sessions still open")),
         ),
-        Report(
-            "leavers",
-            _("Leavers"),
-            _("Users disabled in the period, with the minutes until their last access ended."),
-            (
-                *(
-                    _("Person"),
-                    _("Login"),
-                    _("Disabled at"),
-                    _("Cause"),
-                    _("Sessions ended"),
-                    _("Last session ended at"),
-                ),
-                *(_("Minutes"), _("Sessions still open")),
-            ),
-            activity.leavers,
+        activity.leavers,
+    ),
+    Report(
+        "dormant",
+        _("Dormant accounts"),
+        _("Active users who have not signed in during the period, and were there before it."),
+        (_("Person"), _("Login"), _("Created at"), _("Last sign-in")),
+        activity.dormant,
+    ),
+    Report(
+        "privileged",
+        _("Privileged acts"),
+        _("What administrators changed in the period, with reason and reference."),
+        (_("Time"), _("Administrator"), _("Act"), _("Object"), _("Result"), _("Reason given"), _("Reference")),
+        activity.privileged,
+    ),
+    Report(
+        "direct-grants",
+        _("Direct grants"),
+        _("Assignments in force that no mapping derives."),
+        (
+            *(_("Holder kind"), _("Holder"), _("Role"), _("Company"), _("Unit"), _("Business type"), _("Limit")),
+            *(_("Valid from"), _("Valid until"), _("Granted by"), _("Reason given")),
         ),
-        Report(
-            "dormant",
-            _("Dormant accounts"),
-            _("Active users who have not signed in during the period, and were there before it."),
-            (_("Person"), _("Login"), _("Created at"), _("Last sign-in")),
-            activity.dormant,
-        ),
-        Report(
-            "privileged",
-            _("Privileged acts"),
-            _("What administrators changed in the period, with reason and reference."),
-            (_("Time"), _("Administrator"), _("Act"), _("Object"), _("Result"), _("Reason given"), _("Reference")),
-            activity.privileged,
-        ),
-        Report(
-            "direct-grants",
-            _("Direct grants"),
-            _("Assignments in force that no mapping derives."),
-            (
-                *(_("Holder kind"), _("Holder"), _("Role"), _("Company"), _("Unit"), _("Business type"), _("Limit")),
-                *(_("Valid from"), _("Valid until"), _("Granted by"), _("Reason given")),
-            ),
-            holdings.direct_grants,
-            period=False,
-        ),
-        Report(
-            "duties",
-            _("Separation of duty"),
-            _("Memberships held back because they would break a duty rule, and mitigations in force."),
-            (_("Kind"), _("Rule"), _("Person"), _("Role"), _("Origin"), _("Owner"), _("Control"), _("Valid until")),
-            holdings.duties,
-            period=False,
-        ),
-    )
-    return {report.code: report for report in found}
+        holdings.direct_grants,
+        period=False,
+    ),
+    Report(
+        "duties",
+        _("Separation of duty"),
+        _("Memberships held back because they would break a duty rule, and mitigations in force."),
+        (_("Kind"), _("Rule"), _("Person"), _("Role"), _("Origin"), _("Owner"), _("Control"), _("Valid until")),
+        holdings.duties,
+        period=False,
+    ),
+)
 
-
-REPORTS = _reports()
+REPORTS: Mapping[str, Report] = {report.code: report for report in _ALL}

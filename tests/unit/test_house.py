@@ -22,8 +22,10 @@ ROWS = {
     "roles": 6,
     "access": 7,
     "claims": 8,
-    **dict.fromkeys(("login", "sync", "configuration", "reports", "alarms"), 9),
-    **dict.fromkeys(("oauth", "saml", "cas", "authzen", "api", "console", "jobs"), 10),
+    **dict.fromkeys(("login", "sync"), 9),
+    **dict.fromkeys(("reports", "alarms"), 10),
+    "configuration": 11,
+    **dict.fromkeys(("oauth", "saml", "cas", "authzen", "api", "console", "jobs"), 12),
 }
 ONLY_IN = {
     "flask": (
