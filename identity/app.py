@@ -99,4 +99,5 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
 
 
 def _error_page(error: TesseraError, status: int) -> str:
-    return render_template("error.html", message=error.public, status=status)
+    heading, again = web.heading(status), web.way_back()
+    return render_template("error.html", message=error.public, status=status, heading=heading, again=again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,56 +11,72 @@ from flask import Blueprint, make_response, render_template, request
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
+from identity.access.decide import Access
 from identity.apps.registry import Registry
 from identity.audit import query
-from identity.audit.kinds import SENTENCES, Kind
-from identity.console import queries
-from identity.core.errors import Invalid, NotFound
+from identity.audit.kinds import Kind
+from identity.console import present, queries
+from identity.console.inputs import parse_day, parse_record_key
+from identity.console.routes_people import paging
+from identity.core.errors import NotFound
 from identity.core.hot import parse_uuid
-from identity.core.i18n import gettext
 from identity.core.record import Record
 from identity.core.settings import Settings
 from identity.core.web import open_unit, permission, use
 from identity.people.inputs import fold_login
 from identity.people.models import User
+from identity.roles import rules
 
 bp = Blueprint("audit", __name__)
+
+RESULTS = ("success", "permit", "deny", "refused", "failed")
+# What one record says about itself, and where it stands on its page already.
+_SHOWN = frozenset(
+    {
+        *("actor", "at", "ip", "request_id", "user_agent", "v", "id", "kind", "result", "reason", "user", "person"),
+        *("session", "application", "resource_type", "resource_id", "action", "intent", "policy_version"),
+        *("facts_revision", "before", "after", "input", "rules", "why", "reference", "personal", "data"),
+    }
+)
 
 
 @bp.get("/admin/audit")
 @permission("read", "audit")
 def search() -> Response:
     """Search the record."""
-    args = request.args
+    args, zone = request.args, use(Settings).zone
     with open_unit(write=False) as unit:
         connection = unit.db.connection()
-        person = _person(unit, args.get("person", ""))
         wanted = query.Filter(
-            person=person,
+            person=_person(unit, args.get("person", "")),
             application=args.get("application") or None,
             resource_id=args.get("object") or None,
             kind=args.get("kind") or None,
             result=args.get("result") or None,
             reason=args.get("reason") or None,
             request_id=args.get("request_id") or None,
-            since=_day(args.get("since", "")),
-            until=_day(args.get("until", ""), end=True),
+            since=parse_day(args.get("since", ""), zone),
+            until=parse_day(args.get("until", ""), zone, end=True),
             text=args.get("q", "")[:200] or None,
         )
-        page = query.search(connection, wanted, _key(args.get("after", "")))
+        page = query.search(connection, wanted, parse_record_key(args.get("after", "")))
         shown = {name: value for name, value in args.items() if value and name != "after"}
         unit.record(Record(kind=Kind.AUDIT_SEARCHED, result="success", data={"filter": shown, "rows": len(page.rows)}))
         names = _names(connection, page.rows)
+    kinds: dict[str, list[Kind]] = {}
+    for one in Kind:
+        kinds.setdefault(one.partition(".")[0], []).append(one)
     return make_response(
         render_template(
             "console/audit.html",
-            rows=[(row, sentence(row, names)) for row in page.rows],
-            next=_text(page.next),
+            rows=[(row, present.sentence(row, names)) for row in page.rows],
             complete_to=page.complete_to,
-            kinds=list(Kind),
-            apps=sorted(use(Registry).current().by_code),
+            kinds=kinds,
+            results=RESULTS,
+            apps=sorted(use(Registry).current().by_code.values(), key=lambda one: one.code),
             args=args,
-            query={name: value for name, value in args.items() if name != "after"},
+            more=any(args.get(name) for name in ("kind", "object", "reason", "request_id", "since", "until")),
+            paging=paging(_text(page.next)),
         )
     )
 
@@ -75,32 +91,38 @@ def record(record_id: UUID) -> Response:
             raise NotFound("There is no such record, or it cannot be found yet.")
         unit.record(Record(kind=Kind.AUDIT_READ, result="success", resource_type="audit", resource_id=str(record_id)))
         names = _names(unit.db.connection(), (row,))
-    body = orjson.dumps(row.body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode()
+    body = row.body
+    data = {name: value for name, value in body.get("data", {}).items() if name != "items"}
+    rest = {name: value for name, value in body.items() if name not in _SHOWN}
+    person = parse_uuid(str(body.get("person", "")))
     return make_response(
-        render_template("console/audit_record.html", row=row, sentence=sentence(row, names), body=body)
+        render_template(
+            "console/audit_record.html",
+            row=row,
+            body=body,
+            sentence=present.sentence(row, names),
+            person=names.get(person) if person else None,
+            changes=present.changes(body),
+            data=present.pairs({**data, **rest}),
+            input=present.pairs(body.get("input")),
+            items=body.get("data", {}).get("items", []),
+            rules=_rules(body.get("rules", ())),
+            raw=orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode(),
+        )
     )
 
 
-def sentence(row: query.Row, names: dict[UUID, str]) -> str:
-    """What happened, in the reader's language."""
-    body, data = row.body, row.body.get("data", {})
-    person = parse_uuid(str(body.get("person", "")))
-    words: dict[str, Any] = {
-        "actor": body.get("actor", {}).get("name") or gettext("somebody"),
-        "person": names.get(person) if person else None,
-        "application": row.application,
-        "action": row.action,
-        "resource": " ".join(filter(None, (row.resource_type, row.resource_id))),
-        "login": data.get("login"),
-        "group": data.get("group"),
-    }
-    template = SENTENCES.get(row.kind, row.kind)  # type: ignore[call-overload]
-    return gettext(template).format_map({name: value or gettext("somebody") for name, value in words.items()})
+def _rules(ids: Any) -> list[tuple[str, Any]]:
+    """The named rules, each with its text where the version in force still has it."""
+    content = use(Access).snapshot().content
+    known = {rules.row_id(one): one for one in content.permissions}
+    duties = {one.id: one for one in content.duties}
+    return [(one, known.get(one) or duties.get(one)) for one in ids]
 
 
 def _names(connection: Any, rows: Any) -> dict[UUID, str]:
-    persons = {parse_uuid(str(row.body.get("person", ""))) for row in rows} - {None}
-    return queries.names(connection, persons)  # type: ignore[arg-type]
+    persons = {parse_uuid(str(row.body.get("person", ""))) for row in rows}
+    return queries.names(connection, [one for one in persons if one is not None])
 
 
 def _person(unit: Any, text: str) -> UUID | None:
@@ -109,30 +131,6 @@ def _person(unit: Any, text: str) -> UUID | None:
         return None
     found = unit.db.execute(select(User.person_id).where(User.login_key == fold_login(text))).scalar_one_or_none()
     return found or parse_uuid(text) or UUID(int=0)
-
-
-def _day(text: str, *, end: bool = False) -> datetime | None:
-    """A date in the organisation's zone; as an end it is the end of that day."""
-    if not text:
-        return None
-    try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=use(Settings).zone)
-    except ValueError:
-        raise Invalid("A date is written as 2026-12-31.", code="date") from None
-    return day + timedelta(days=1) if end else day
-
-
-def _key(text: str) -> tuple[datetime, UUID, int] | None:
-    if not text:
-        return None
-    parts = text.split("~")
-    record_id = parse_uuid(parts[1]) if len(parts) == 3 else None
-    try:
-        if record_id is None:
-            raise ValueError
-        return datetime.fromisoformat(parts[0]), record_id, int(parts[2])
-    except ValueError:
-        raise Invalid("This page does not exist.", code="page_key") from None
 
 
 def _text(key: tuple[datetime, UUID, int] | None) -> str | None:

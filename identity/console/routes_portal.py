@@ -1,21 +1,73 @@
-"""The employee's pages: the applications that he may use, and his own account."""
+"""The employee's pages: the applications that he may use, and his own account. Also the words of all our pages."""
 
 from __future__ import annotations
 
-from flask import Blueprint, g, make_response, render_template
-from sqlalchemy import select
+import time
+
+from flask import Blueprint, g, make_response, render_template, request
+from sqlalchemy import func, select
 from werkzeug.wrappers import Response
 
 from identity.access.decide import Access, AccessRequest
 from identity.apps.registry import App, Registry
-from identity.core.web import open_unit, request_now, signed_in, use
-from identity.login.mfa import has_factor
-from identity.login.models import LocalPassword, LoginSession
+from identity.audit.kinds import Kind
+from identity.console import present, queries, words
+from identity.core.errors import Invalid, NotFound, TesseraError
+from identity.core.i18n import gettext as _
+from identity.core.i18n import language
+from identity.core.record import Record
+from identity.core.settings import Settings
+from identity.core.unit import Unit
+from identity.core.web import open_unit, redirect_to, request_now, request_origin, signed_in, use
+from identity.directory.models import DirectorySource
+from identity.keys.keyring import Keyring
+from identity.login import authenticate, mfa, service
+from identity.login.authenticate import DirectoryVerifier
+from identity.login.logout import LogoutNotifiers, end_sessions_of_user
+from identity.login.models import LocalPassword, RecoveryCode
 from identity.login.request import SessionView
-from identity.people.models import PersonProfile
+from identity.people.models import PersonProfile, SourceAccount, User
 from identity.roles.mapping import CONSOLE_APPLICATION
 
 bp = Blueprint("portal", __name__)
+
+bp.add_app_template_filter(words.label, "label")
+bp.add_app_template_filter(words.reason, "reason")
+bp.add_app_template_filter(words.claim, "claim")
+bp.add_app_template_filter(words.area, "area")
+bp.add_app_template_filter(words.kind, "kind_title")
+bp.add_app_template_filter(words.stored, "stored")
+bp.add_app_template_filter(present.browser, "browser")
+bp.add_app_template_filter(present.role_address, "role_address")
+
+TONES = 6
+
+
+@bp.app_template_filter("own_name")
+def own_name(app: App) -> str:
+    """The application's name in the reader's language."""
+    return app.name if language() == "zh_Hans" else app.name_en
+
+
+@bp.app_template_global()
+def may(action: str, resource_type: str) -> bool:
+    """Whether the console should draw what leads to this; the page behind it checks again."""
+    actor = g.get("actor")
+    if actor is None or actor.user is None:
+        return False
+    wanted = AccessRequest(CONSOLE_APPLICATION, actor.user, resource_type, "page", action)
+    return use(Access).peek(wanted, request_now())
+
+
+@bp.app_template_global()
+def console_menu() -> list[tuple[str, list[tuple[str, str]]]]:
+    """The console's places that the viewer may open."""
+    found = []
+    for title, places in present.MENU:
+        open_ones = [(path, _(name)) for path, name, action, kind in places if may(action, kind)]
+        if open_ones:
+            found.append((_(title) if title else "", open_ones))
+    return found
 
 
 @bp.get("/")
@@ -24,20 +76,22 @@ def tiles() -> Response:
     """The tiles; the policy decides which."""
     session: SessionView = g.session
     access, now = use(Access), request_now()
-    apps = [
-        app
-        for app in use(Registry).current().by_code.values()
-        if app.in_portal and app.active and _may_enter(access, session, app)
-    ]
-    snapshot = access.snapshot()
+    apps = sorted(
+        (
+            app
+            for app in use(Registry).current().by_code.values()
+            if app.in_portal and app.active and _may_enter(access, session, app)
+        ),
+        key=lambda one: one.code,
+    )
     with open_unit(write=False) as unit:
         profile = unit.db.get(PersonProfile, g.actor.person)
     return make_response(
         render_template(
             "portal/tiles.html",
-            apps=[(app, _address(app)) for app in sorted(apps, key=lambda one: one.code)],
+            apps=[(app, _address(app), sum(app.code.encode()) % TONES) for app in apps],
             name=profile.name if profile else g.actor.name,
-            console=bool(snapshot.roles_in(session.user_id, CONSOLE_APPLICATION, now)),
+            console=bool(access.snapshot().roles_in(session.user_id, CONSOLE_APPLICATION, now)),
         )
     )
 
@@ -45,24 +99,123 @@ def tiles() -> Response:
 @bp.get("/account")
 @signed_in()
 def account() -> Response:
-    """One's own sessions and factors."""
+    """One's own sessions, second factor and password."""
+    return _account_page()
+
+
+def _account_page(error: str | None = None, form: str = "", status: int = 200) -> Response:
     session: SessionView = g.session
     with open_unit(write=False) as unit:
-        sessions = unit.db.execute(
-            select(LoginSession)
-            .where(
-                LoginSession.user_id == session.user_id,
-                LoginSession.ended_at.is_(None),
-                LoginSession.expires_at > unit.now,
-            )
-            .order_by(LoginSession.last_seen_at.desc())
-        ).scalars()
-        rows = list(sessions)
-        factor = has_factor(unit.db.connection(), session.user_id)
-        local = unit.db.get(LocalPassword, session.user_id) is not None
+        connection = unit.db.connection()
+        rows = queries.live_sessions(connection, session.user_id, unit.now)
+        apps = queries.participants(connection, [row.id for row in rows])
+        factor = mfa.has_factor(connection, session.user_id)
+        codes = connection.execute(
+            select(func.count()).where(RecoveryCode.user_id == session.user_id, RecoveryCode.used_at.is_(None))
+        ).scalar_one()
+        local = unit.db.get(LocalPassword, session.user_id)
+        source = connection.execute(
+            select(DirectorySource.name)
+            .join(SourceAccount, SourceAccount.source_id == DirectorySource.id)
+            .where(SourceAccount.user_id == session.user_id)
+        ).scalar()
+        profile = unit.db.get(PersonProfile, g.actor.person)
+        jobs = queries.employments(connection, session.user_id)
     return make_response(
-        render_template("portal/account.html", sessions=rows, current=session.id, factor=factor, local=local)
+        render_template(
+            "portal/account.html",
+            sessions=rows,
+            apps=apps,
+            by_code=use(Registry).current().by_code,
+            current=session.id,
+            factor=factor,
+            codes=codes,
+            local=local,
+            source=source,
+            profile=profile,
+            jobs=jobs,
+            error=error,
+            form=form,
+            done=request.args.get("done", ""),
+            password_min=authenticate.PASSWORD_MIN,
+            console=bool(use(Access).snapshot().roles_in(session.user_id, CONSOLE_APPLICATION, request_now())),
+        ),
+        status,
     )
+
+
+@bp.post("/account/password")
+@signed_in()
+def password() -> Response:
+    """Change one's local password: the old one is asked for, the other sessions end."""
+    session: SessionView = g.session
+    old, new, again = (request.form.get(name, "")[:2_048] for name in ("old", "new", "again"))
+    if new != again:
+        return _account_page(_("The two new passwords are not the same."), "password", 400)
+    problem = _wrong_password(session, old)
+    if problem:
+        return _account_page(problem, "password", 400)
+    try:
+        with open_unit() as unit:
+            user = unit.db.get(User, session.user_id)
+            if user is None or unit.db.get(LocalPassword, session.user_id) is None:
+                raise NotFound("Your password is kept in the company directory.")
+            authenticate.set_password(unit, user, new)
+            unit.record(
+                Record(
+                    kind=Kind.PASSWORD_CHANGED,
+                    result="success",
+                    user=user.id,
+                    person=user.person_id,
+                    session=session.id,
+                )
+            )
+            end_sessions_of_user(unit, user.id, "password_changed", use(LogoutNotifiers), keep=session.id)
+    except Invalid as error:
+        return _account_page(said(error), "password", 400)
+    return redirect_to("/account?done=password")
+
+
+def _wrong_password(session: SessionView, old: str) -> str | None:
+    """Why the old password does not count; failures are counted, delayed and recorded as those of the login page."""
+    started = time.monotonic()
+    with open_unit(write=False) as unit:
+        candidate = authenticate.find_candidate(unit.db.connection(), g.actor.name, request_origin().ip, unit.now)
+    reason = authenticate.verify(candidate, old, use(DirectoryVerifier))  # type: ignore[type-abstract]
+    if reason == "ok" and candidate.user_id == session.user_id:
+        return None
+    with open_unit() as unit:
+        service.refuse(unit, candidate, reason)
+    time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
+    return _("The old password is not right.")
+
+
+@bp.post("/account/factor/remove")
+@signed_in()
+def factor_remove() -> Response:
+    """Remove one's own second factor, with a code of it."""
+    session: SessionView = g.session
+    with open_unit() as unit:
+        right = _code_is_right(unit, session, request.form.get("code", "")[:64])
+        if right:
+            mfa.remove_factor(unit, session.user_id)
+            end_sessions_of_user(unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id)
+    if not right:
+        return _account_page(_("This code is not right."), "factor", 400)
+    return redirect_to("/account?done=factor")
+
+
+def _code_is_right(unit: Unit, session: SessionView, code: str) -> bool:
+    user = unit.db.get(User, session.user_id)
+    if user is None:
+        return False
+    waiting = authenticate.find_candidate(unit.db.connection(), f"otp:{user.login_key}", "", unit.now).blocked
+    return not waiting and service.check_code(unit, use(Keyring), session, user.login_key, code) is not None
+
+
+def said(error: TesseraError) -> str:
+    """The error in the reader's language."""
+    return _(error.public)
 
 
 def _may_enter(access: Access, session: SessionView, app: App) -> bool:

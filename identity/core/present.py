@@ -10,7 +10,7 @@ from flask import Flask, g, request, url_for
 
 from identity.core.i18n import LANGUAGES, install_i18n, language
 from identity.core.settings import Settings
-from identity.core.web import csrf_token, use
+from identity.core.web import csrf_token, this_page, use, way_back
 
 HTML_LANGUAGES = {"en": "en", "zh_Hans": "zh-Hans"}
 
@@ -45,7 +45,7 @@ def _frame() -> dict[str, Any]:
         "lang": code,
         "html_lang": HTML_LANGUAGES[code],
         "languages": [(one, name, HTML_LANGUAGES[one]) for one, name in LANGUAGES.items()],
-        "here": request.full_path.rstrip("?") if request.method == "GET" else "/",
+        "here": this_page() if request.method == "GET" else way_back() or "/",
         "viewer": actor.name if actor else None,
         "demo": use(Settings).tessera_demo,
     }

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, current_app, g, make_response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
@@ -23,10 +23,21 @@ from identity.core.errors import (
     TesseraError,
     Unavailable,
 )
+from identity.core.i18n import gettext_noop as _
 from identity.core.record import ANONYMOUS, Actor, Origin
 from identity.core.secrets import equal, new_secret
 from identity.core.settings import Settings
 from identity.core.unit import Unit, Units
+
+HEADINGS: Mapping[int, str] = {
+    400: _("This does not work"),
+    403: _("This is not allowed"),
+    404: _("This is not here"),
+    409: _("This does not fit any more"),
+    413: _("This is too large"),
+    500: _("Something went wrong"),
+    503: _("Not available just now"),
+}
 
 T = TypeVar("T")
 View = TypeVar("View", bound=Callable[..., Any])
@@ -218,6 +229,22 @@ def local_path(value: str | None, default: str = "/") -> str:
     return default if parts.scheme or parts.netloc or "//" in parts.path or "/.." in parts.path else value
 
 
+def heading(status: int) -> str:
+    """The title of an error page, as a message id."""
+    return HEADINGS.get(status, HEADINGS[400])
+
+
+def this_page() -> str:
+    """The address of the page that is being read, ready for a link; empty when it could lead elsewhere."""
+    query = request.query_string.decode("latin-1")
+    return local_path(quote(request.path) + (f"?{query}" if query else ""), "")
+
+
+def way_back() -> str:
+    """The page of the form that was sent, as the form names it; empty when it names none."""
+    return local_path(request.form.get("back"), "") if request.method == "POST" else ""
+
+
 def page_policy(response: BaseResponse, form_targets: tuple[str, ...] = ()) -> None:
     """Let this page's form end at these origins: browsers apply form-action to the redirects that follow a POST."""
     targets = " ".join(("'self'", *sorted(set(filter(None, map(_origin_of, form_targets))))))
@@ -262,13 +289,13 @@ def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
         return response
 
     app.register_error_handler(TesseraError, show)
-    app.register_error_handler(404, lambda _: show(NotFound("There is no such page.")))
-    app.register_error_handler(405, lambda _: (error_page(Invalid("This page does not take that."), 405), 405))
-    app.register_error_handler(413, lambda _: (error_page(Invalid("The request is too large."), 413), 413))
-    app.register_error_handler(400, lambda _: show(Invalid("The request is not valid.")))
+    app.register_error_handler(404, lambda _error: show(NotFound("There is no such page.")))
+    app.register_error_handler(405, lambda _error: (error_page(Invalid("This page does not take that."), 405), 405))
+    app.register_error_handler(413, lambda _error: (error_page(Invalid("The request is too large."), 413), 413))
+    app.register_error_handler(400, lambda _error: show(Invalid("The request is not valid.")))
     app.register_error_handler(
         500,
-        lambda _: (
+        lambda _error: (
             error_page(
                 Unavailable("Something went wrong on our side. It has been logged."),
                 500,

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from identity.core.errors import Refused
 from identity.core.settings import Settings
-from identity.core.web import Protection, local_path, open_unit, redirect_to, request_origin, use
+from identity.core.web import Protection, open_unit, redirect_to, request_origin, this_page, use, way_back
 from identity.login import service, session
 from identity.login.doors import current_session
 
@@ -57,9 +57,8 @@ def _check_place() -> None:
 
 
 def _to_sign_in(surface: str, *, again: bool) -> Response:
-    here = local_path(request.full_path.rstrip("?")) if request.method == "GET" else "/admin"
-    door = "console" if surface == "admin" else "portal"
+    # What a form would have sent is lost; the form names the page to begin it again from.
+    here = this_page() if request.method == "GET" else way_back()
+    door, start = ("console", "/admin") if surface == "admin" else ("portal", "/")
     suffix = "&again=1" if again else ""
-    return redirect_to(
-        f"/{door}/enter?next={quote(here if door == 'console' or request.method == 'GET' else '/')}{suffix}"
-    )
+    return redirect_to(f"/{door}/enter?next={quote(here or start)}{suffix}")

@@ -14,7 +14,7 @@ from identity.core.record import Record
 from identity.core.secrets import new_id
 from identity.core.unit import Unit
 from identity.people.inputs import NewUser, Profile
-from identity.people.models import Membership, User
+from identity.people.models import Membership, User, UserState
 from identity.people.service import create_user, find_user_by_login
 from identity.roles.inputs import AssignmentInput
 from identity.roles.mapping import CONSOLE_APPLICATION
@@ -76,6 +76,25 @@ def bootstrap_administrator(
             raise Conflict(f"Somebody is {role} already; a second administrator is assigned in the console.")
         _add(unit, AssignmentInput(holder_kind="user", holder_id=user.id, role=key), "bootstrap")
     return True
+
+
+def check_administrators_stay(unit: Unit, user_id: UUID) -> None:
+    """Raise `Conflict` when nobody else could act in an administration role that this user holds."""
+    holders = (
+        select(Assignment.role_key, Assignment.holder_id)
+        .join(UserState, (UserState.user_id == Assignment.holder_id) & UserState.rev_until.is_(None))
+        .where(
+            Assignment.holder_kind == "user",
+            Assignment.role_key.startswith(f"{CONSOLE_APPLICATION}:", autoescape=True),
+            Assignment.rev_until.is_(None),
+            UserState.state == "active",
+        )
+    )
+    held: dict[str, set[UUID]] = {}
+    for role, holder in unit.db.execute(holders):
+        held.setdefault(role, set()).add(holder)
+    if any(people == {user_id} for people in held.values()):
+        raise Conflict("This is the last administrator of a role.", code="last_administrator")
 
 
 def _ensure_console_role(unit: Unit, key: str) -> None:

@@ -1,0 +1,273 @@
+"""Codes as words: what states, kinds and reason codes are called for people, in English as message ids.
+
+A reason code is stable and written down for ever; its sentence may improve. Both are shown: the sentence to be
+understood, the code to be searched for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from identity.access.console import CONSOLE_ROLES
+from identity.audit.kinds import SENTENCES, Kind
+from identity.core.i18n import gettext
+from identity.core.i18n import gettext_noop as _
+
+LABELS: Mapping[str, str] = {
+    # States of users, applications, directories and runs.
+    "active": _("active"),
+    "disabled": _("disabled"),
+    "deleted": _("deleted"),
+    "present": _("present"),
+    "missing": _("missing"),
+    "quarantined": _("quarantined"),
+    "running": _("running"),
+    "applied": _("applied"),
+    "planned": _("planned"),
+    "held": _("held by the guard"),
+    "failed": _("failed"),
+    # Results.
+    "success": _("success"),
+    "permit": _("permit"),
+    "deny": _("deny"),
+    "refused": _("refused"),
+    # What a role comes from.
+    "group": _("Group"),
+    "position": _("Position"),
+    "unit": _("Unit"),
+    "business_role": _("Business role"),
+    "user": _("User"),
+    "role": _("Role"),
+    "assignment": _("Assignment"),
+    # Kinds of planned changes.
+    "department_put": _("Department added or changed"),
+    "user_add": _("User added"),
+    "user_update": _("User changed"),
+    "user_disable": _("User disabled"),
+    "user_enable": _("User enabled"),
+    "group_put": _("Group added or renamed"),
+    "group_members": _("Group members changed"),
+    "conflict": _("Conflict"),
+    # Modes of a run.
+    "apply": _("Run"),
+    "dry_run": _("Dry run"),
+    # Surfaces of a session.
+    "sso": _("Single sign-on"),
+    "admin": _("Console"),
+    # Kinds of directories.
+    "openldap": "OpenLDAP",
+    "active_directory": "Active Directory",
+    "ldif": _("LDIF file"),
+    # Who acts.
+    "application": _("application"),
+    "system": _("system"),
+    "anonymous": _("nobody known"),
+    # How a token endpoint's caller proves itself.
+    "client_secret_basic": _("client secret, HTTP Basic"),
+    "client_secret_post": _("client secret in the form"),
+    "none": _("none (public client, PKCE)"),
+}
+
+AREAS: Mapping[str, str] = {
+    "login": _("Sign-in"),
+    "oauth": "OAuth 2 / OpenID Connect",
+    "saml": "SAML 2.0",
+    "cas": "CAS",
+    "access": _("Decisions"),
+    "people": _("People"),
+    "roles": _("Roles and rules"),
+    "apps": _("Applications"),
+    "sync": _("Directories"),
+    "keys": _("Keys"),
+    "audit": _("Audit"),
+}
+
+# What the console says of a person's field that an application may learn.
+CLAIMS: Mapping[str, str] = {
+    "sub": _("stable identifier"),
+    "preferred_username": _("user name"),
+    "name": _("full name"),
+    "given_name": _("given name"),
+    "family_name": _("family name"),
+    "email": _("mail address"),
+    "email_verified": _("whether the mail address is verified"),
+    "phone_number": _("phone number"),
+    "employee_number": _("employee number"),
+    "dept_code": _("department code"),
+    "dept_name": _("department name"),
+    "dept_path": _("department path"),
+    "company_code": _("company code"),
+    "position": _("position"),
+    "roles": _("roles in this application"),
+    "groups": _("groups"),
+    "locale": _("language"),
+}
+
+REASONS: Mapping[str, str] = {
+    # Decisions.
+    "permitted": _("A rule permits this."),
+    "no_permission": _("No role of this person permits this."),
+    "denied": _("A rule denies this."),
+    "expired": _("The permission or the role is not valid at this time."),
+    "scope": _("This lies outside the role's scope (company, unit or business type)."),
+    "scope_missing": _("The role has a scope, and the application did not say where this belongs."),
+    "currency": _("The amount is in another currency than the role's limit."),
+    "limit": _("The amount exceeds the role's limit."),
+    "limit_missing": _("The role has a limit, and the application did not state an amount."),
+    "condition": _("The rule's condition is not met."),
+    "sod_object": _("Separation of duty: this person did another step of the same object."),
+    "sod_evidence_missing": _("Separation of duty: no earlier step of this object is known."),
+    "sod_dynamic": _("Separation of duty: a conflicting role was used in this session."),
+    "sod_static": _("Separation of duty: these roles may not be held together."),
+    "subject_unknown": _("The application named nobody whom we know."),
+    "subject_disabled": _("The account is disabled."),
+    "subject_expired": _("The account is no longer valid."),
+    "resource_invalid": _("The name of the resource is not in its normal form."),
+    # Sign-in.
+    "unknown_user": _("Nobody has this user name."),
+    "wrong_password": _("The password is wrong."),
+    "blocked": _("Too many failed attempts; this name or address must wait."),
+    "locked": _("The directory has locked the account."),
+    "must_change": _("The password must be changed in the directory first."),
+    "user_inactive": _("The account may not act at this time."),
+    "wrong_code": _("The code of the second factor is wrong."),
+    "login_required": _("The person must sign in, and the application did not allow to ask."),
+    "interaction_required": _("A step by the person is needed, and the application did not allow to ask."),
+    "consent_required": _("The person must agree, and the application did not allow to ask."),
+    "wrong_user": _("Another person is signed in than the application asked for."),
+    "unmet_acr": _("The sign-in is not as strong as the application demands."),
+    "access_denied": _("The policy does not let this person into the application."),
+    "no_session": _("There is no session."),
+    "no_transaction": _("The sign-in was begun in another browser or took too long."),
+    "factor_exists": _("There is a second factor already."),
+    "password_length": _("The new password is too short or too long."),
+    "password_login": _("The new password contains the user name."),
+    # Ends of sessions.
+    "logout": _("The person signed out."),
+    "logout_everywhere": _("The person signed out everywhere."),
+    "replaced": _("A new sign-in in the same browser took its place."),
+    "stepped_up": _("It goes on as a session with a second factor."),
+    "ended_by_user": _("The person ended it in “My account”."),
+    "ended_by_admin": _("An administrator ended it."),
+    "user_disabled": _("The account was disabled."),
+    "factor_changed": _("The second factor was changed."),
+    "password_changed": _("The password was changed."),
+    # Protocols.
+    "invalid_client": _("The caller's credentials are wrong."),
+    "unauthorized_client": _("This client may not use this grant."),
+    "invalid_grant": _("The code or token is unknown, expired or used."),
+    "invalid_scope": _("The scope is unknown or was not granted."),
+    "invalid_target": _("This resource may not be asked for."),
+    "invalid_token": _("The token is not valid."),
+    "invalid_request": _("The request is malformed."),
+    "invalid_xml": _("The message is not well-formed XML."),
+    "invalid_saml": _("The SAML message is not valid."),
+    "invalid_signature": _("The signature does not fit."),
+    "replay": _("It was used already; the whole grant was revoked."),
+    "already_used": _("It was used already."),
+    "unknown_client": _("No such client is registered."),
+    "unknown_sp": _("No such service provider is registered."),
+    "unregistered_service": _("No such CAS service is registered."),
+    "redirect_uri": _("The return address is not registered."),
+    "account_disabled": _("The account in this application is disabled."),
+    "INVALID_REQUEST": _("The ticket or the service is missing."),
+    "INVALID_TICKET": _("The ticket is unknown, expired or used."),
+    "INVALID_SERVICE": _("The ticket was issued for another service."),
+    "csrf": _("The request came from another site or an expired form."),
+    # Administration.
+    "forbidden": _("The administrator's roles do not include this."),
+    "self_grant": _("Nobody grants a role to himself."),
+    "administration_role": _("Administration roles are not assigned this way."),
+    "built_in": _("It is built in."),
+    "admin_origin": _("The console is not served at this address."),
+    "admin_network": _("The console is not served to this network."),
+}
+
+# Placeholders of an audit sentence where no record fills them: the sentence then names the kind.
+_ANY: Mapping[str, str] = {
+    "actor": _("somebody"),
+    "person": _("somebody"),
+    "application": _("an application"),
+    "action": _("do something"),
+    "resource": _("something"),
+    "login": _("somebody"),
+    "group": _("a group"),
+}
+
+# Sentences that a run stores with its plan; the values in them are the directory's.
+_STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(_pattern), _sentence)
+    for _pattern, _sentence in (
+        (r"new in the directory", _("new in the directory")),
+        (r"new or changed in the directory", _("new or changed in the directory")),
+        (r"new or renamed in the directory", _("new or renamed in the directory")),
+        (r"members changed in the directory", _("members changed in the directory")),
+        (r"no longer in the directory", _("no longer in the directory")),
+        (r"disabled in the directory", _("disabled in the directory")),
+        (r"active in the directory", _("active in the directory")),
+        (r"changed in the directory: (?P<fields>.+)", _("changed in the directory: %(fields)s")),
+        (r"has no (?P<attribute>\S+)", _("has no %(attribute)s")),
+        (
+            r"the login (?P<login>.+) belongs to somebody outside this directory",
+            _("the login %(login)s belongs to somebody outside this directory"),
+        ),
+        (r"the login (?P<login>.+) stands twice", _("the login %(login)s stands twice")),
+        (
+            r"the employee number (?P<number>.+) stands twice in one company",
+            _("the employee number %(number)s stands twice in one company"),
+        ),
+        (
+            r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
+            _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),
+        ),
+    )
+)
+
+
+def label(code: str | None) -> str:
+    """The word for a state, kind or mode; the code itself where it has none."""
+    return gettext(LABELS.get(code, code)) if code else ""
+
+
+def reason(code: str | None) -> str:
+    """The sentence for a reason code; empty where it has none."""
+    return gettext(REASONS[code]) if code and code in REASONS else ""
+
+
+def claim(name: str) -> str:
+    """What a released field is called."""
+    return gettext(CLAIMS.get(name, name))
+
+
+def area(name: str) -> str:
+    """What an area of the audit is called."""
+    return gettext(AREAS.get(name, name))
+
+
+def kind(name: str) -> str:
+    """A kind of record as its sentence about nobody in particular."""
+    return capital(fill(SENTENCES[Kind(name)], {})) if name in set(Kind) else name
+
+
+def fill(sentence: str, words: Mapping[str, str | None]) -> str:
+    """An audit sentence in the reader's language with these words; missing ones become “somebody”, “an application”."""
+    return gettext(sentence).format_map({name: words.get(name) or gettext(any_) for name, any_ in _ANY.items()})
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def stored(text: str | None) -> str:
+    """A sentence that was stored in English, in the reader's language where we know it."""
+    for pattern, sentence in _STORED:
+        found = pattern.fullmatch(text or "")
+        if found:
+            return gettext(sentence) % found.groupdict()
+    return gettext(text) if text else ""
+
+
+def role_title(key: str, titles: Mapping[str, str]) -> str:
+    """What a role is called beside its key; console roles have names of ours."""
+    return gettext(CONSOLE_ROLES[key]) if key in CONSOLE_ROLES else titles.get(key, "")
