@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -49,6 +50,7 @@ msgstr ""
 Message = str | tuple[str, str]
 
 
+@cache
 def messages() -> set[Message]:
     """Every message id: marked sentences, sentences of the audit, and what errors say to people."""
     found: set[Message] = set(SENTENCES.values()) | set(CONSOLE_ROLES.values())

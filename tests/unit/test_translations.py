@@ -46,7 +46,9 @@ def test_translations_are_chinese_and_keep_their_placeholders() -> None:
 
 
 def test_words_are_those_of_the_glossary() -> None:
-    rows = re.findall(r"^\| ([a-z].*?) \| (.*?) \|", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.M)
+    rows = re.findall(
+        r"^\| ([a-z].*?) \| (.*?) \|", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(rows) > 25
     known = translations()
     for english, chinese in rows:
