@@ -223,7 +223,7 @@ def neighbours(connection: Connection, group_id: UUID) -> tuple[Sequence[Any], S
 def group_ids(connection: Connection, wanted: Iterable[str]) -> dict[str, UUID]:
     """Ids of groups by name."""
     query = select(Group.name, Group.id).where(Group.name.in_(list(wanted)))
-    return dict(connection.execute(query).tuples().all())
+    return {row.name: row.id for row in connection.execute(query)}
 
 
 def sync_runs(connection: Connection, source: str = "", before: datetime | None = None) -> Sequence[Any]:
@@ -244,7 +244,7 @@ def sync_runs(connection: Connection, source: str = "", before: datetime | None 
 
 def role_titles(connection: Connection) -> dict[str, str]:
     """Titles of all roles by key."""
-    return dict(connection.execute(select(Role.key, Role.title)).tuples().all())
+    return {row.key: row.title for row in connection.execute(select(Role.key, Role.title))}
 
 
 def assigned_by(connection: Connection, user_id: UUID) -> dict[str, str]:
@@ -262,5 +262,5 @@ def names(connection: Connection, persons: Iterable[UUID]) -> dict[UUID, str]:
     for start in range(0, len(wanted), 500):
         chunk = wanted[start : start + 500]
         query = select(PersonProfile.person_id, PersonProfile.name).where(PersonProfile.person_id.in_(chunk))
-        found |= dict(connection.execute(query).tuples().all())
+        found |= {row.person_id: row.name for row in connection.execute(query)}
     return found

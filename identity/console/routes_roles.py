@@ -248,7 +248,7 @@ def mapping_save() -> Response:
 def _changed(unit: Unit) -> tuple[int, RuleSetInput, MappingInput | None, MappingInput | None]:
     """The version that the form was based on, its rules with the form's change, and the row before and after."""
     try:
-        based_on = int(request.form.get("based_on", "") or version_in_force(unit) or 0)
+        based_on = int(request.form.get("based_on", "")[:9] or version_in_force(unit) or 0)
     except ValueError:
         raise Invalid("The form is not complete.", code="form") from None
     content = load_rules(unit, based_on)

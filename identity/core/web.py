@@ -254,6 +254,15 @@ def page_policy(response: BaseResponse, form_targets: tuple[str, ...] = ()) -> N
     )
 
 
+def _check_characters() -> None:
+    """Raise `Invalid` for a NUL: no field of ours may have one, and PostgreSQL takes none."""
+    sent = [request.path, *request.args.values()]
+    if request.method == "POST":
+        sent += request.form.values()
+    if any("\0" in one for one in sent):
+        raise Invalid("The request is not valid.", "NUL character", code="invalid_request")
+
+
 def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
     """Hook the gate, form protection, page headers and error pages into the Flask app."""
 
@@ -261,6 +270,7 @@ def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
     def protect() -> BaseResponse | None:
         if request.endpoint is None:
             return None
+        _check_characters()
         view = app.view_functions[request.endpoint]
         protection: Protection | None = getattr(view, "protection", None)
         if request.endpoint == "static" or protection is None:

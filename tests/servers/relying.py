@@ -48,6 +48,7 @@ class RelyingParty:
         self._client = client
         self._sessions: dict[str, dict[str, Any]] = {}
         self.logout_tokens: list[str] = []
+        self.subjects: dict[str, str] = {}
         self._server: BaseWSGIServer = make_server(
             "127.0.0.1",
             0,
@@ -119,6 +120,7 @@ class RelyingParty:
         }
         tokens = self._call("POST", "/oauth/token", data=form, auth=self._client).json()
         info = self._userinfo(tokens["access_token"]).json()
+        self.subjects[info["preferred_username"]] = info["sub"]
         answer = Response(status=303, headers={"Location": f"{self.base}/"})
         return self._with_session(
             answer,

@@ -1,0 +1,121 @@
+"""Every page that needs a session × everybody who may knock (attack case CO-01)."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from tests.integration.console.conftest import ADMINISTRATORS, Console
+
+ANY, READERS, SECURITY, AUDIT, SYSTEM = (
+    frozenset(ADMINISTRATORS),
+    frozenset({"security", "audit"}),
+    frozenset({"security"}),
+    frozenset({"audit"}),
+    frozenset({"system"}),
+)
+
+# Who may; a route of the console that does not stand here fails the walk.
+CONSOLE: dict[tuple[str, str], frozenset[str]] = {
+    ("GET", "/admin"): ANY,
+    ("GET", "/admin/users"): ANY,
+    ("GET", "/admin/users/<uuid:user_id>"): ANY,
+    ("POST", "/admin/users/<uuid:user_id>/state"): SECURITY,
+    ("POST", "/admin/sessions/<uuid:session_id>/end"): frozenset({"system", "security"}),
+    ("GET", "/admin/groups"): ANY,
+    ("GET", "/admin/groups/<uuid:group_id>"): ANY,
+    ("GET", "/admin/sync"): ANY,
+    ("POST", "/admin/sync/<code>"): SYSTEM,
+    ("GET", "/admin/sync/runs/<uuid:run_id>"): ANY,
+    ("GET", "/admin/roles"): READERS,
+    ("GET", "/admin/roles/<path:key>"): READERS,
+    ("GET", "/admin/mappings"): READERS,
+    ("GET", "/admin/mappings/new"): SECURITY,
+    ("GET", "/admin/mappings/<row_id>/edit"): SECURITY,
+    ("POST", "/admin/mappings/preview"): SECURITY,
+    ("POST", "/admin/mappings"): SECURITY,
+    ("GET", "/admin/applications"): ANY,
+    ("GET", "/admin/applications/<code>"): ANY,
+    ("POST", "/admin/applications/<code>/status"): SECURITY,
+    ("POST", "/admin/applications/<code>/secret"): SECURITY,
+    ("GET", "/admin/audit"): AUDIT,
+    ("GET", "/admin/audit/<uuid:record_id>"): AUDIT,
+}
+# Everybody who is signed in, for himself.
+OWN = {
+    ("GET", "/"),
+    ("GET", "/account"),
+    ("GET", "/account/factor"),
+    ("POST", "/account/factor"),
+    ("POST", "/account/factor/remove"),
+    ("POST", "/account/password"),
+    ("POST", "/account/sessions/end"),
+}
+
+
+def routes(console: Console, kind: str) -> set[tuple[str, str]]:
+    found = set()
+    for rule in console.app.url_map.iter_rules():
+        protection = getattr(console.app.view_functions[rule.endpoint], "protection", None)
+        if protection is not None and protection.kind == kind:
+            found |= {(method, rule.rule) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    return found
+
+
+def address(rule: str) -> str:
+    """The route with ids of things that are not there: who is let in gets 404, or a form's 400."""
+    nothing = str(UUID(int=7))
+    for part in ("<uuid:user_id>", "<uuid:session_id>", "<uuid:group_id>", "<uuid:run_id>", "<uuid:record_id>"):
+        rule = rule.replace(part, nothing)
+    return rule.replace("<path:key>", "no:role").replace("<row_id>", "none").replace("<code>", "nothing")
+
+
+def test_co_01_every_route_of_the_console_stands_in_the_table(console: Console) -> None:
+    assert routes(console, "permission") == set(CONSOLE)
+    assert routes(console, "signed_in") == OWN
+
+
+@pytest.mark.parametrize("role", [*ADMINISTRATORS, "employee", "nobody"])
+def test_co_01_a_route_lets_in_those_of_the_table_and_nobody_else(console: Console, role: str) -> None:
+    login = {**ADMINISTRATORS, "employee": "zhang", "nobody": None}[role]
+    visitor = console.visitor(login)
+    for (method, rule), allowed in CONSOLE.items():
+        answer = visitor.get(address(rule)) if method == "GET" else visitor.post(address(rule))
+        where = f"{role} {method} {rule}: {answer.status_code} {answer.headers.get('Location', '')}"
+        if role == "nobody":
+            assert answer.status_code == 303, where
+            assert answer.headers["Location"].startswith("/console/enter"), where
+        elif role in allowed:
+            assert answer.status_code in {200, 303, 400, 404}, where
+            assert "/console/enter" not in answer.headers.get("Location", ""), where
+        else:
+            assert answer.status_code == 403, where
+
+
+def test_a_session_of_the_portal_opens_nothing_of_the_console(console: Console) -> None:
+    admin = console.visitor("secadmin", start="/")
+    assert admin.get("/account").status_code == 200
+    answer = admin.get("/admin/users")
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith("/console/enter")
+
+
+def test_a_session_of_the_console_opens_nothing_of_the_portal(console: Console) -> None:
+    answer = console.visitor("secadmin").get("/account")
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith("/portal/enter")
+
+
+def test_what_changes_people_or_rules_asks_for_a_fresh_sign_in(console: Console) -> None:
+    visitor = console.visitor("secadmin")
+    with console.later(minutes=6):
+        assert visitor.get("/admin/users").status_code == 200
+        form = {"state": "disabled", "reason": "x", "back": f"/admin/users/{console.people['zhang']}"}
+        answer = visitor.post(f"/admin/users/{console.people['zhang']}/state", **form)
+        assert answer.status_code == 303
+        location = answer.headers["Location"]
+        assert location.startswith("/console/enter?next=/admin/users/")
+        assert location.endswith("again=1")
+        # Nothing was done, and a session of the person would still live.
+        assert "active" in visitor.get(f"/admin/users/{console.people['zhang']}").text
