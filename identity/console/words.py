@@ -171,6 +171,7 @@ REASONS: Mapping[str, str] = {
     "unregistered_service": _("No such CAS service is registered."),
     "redirect_uri": _("The return address is not registered."),
     "account_disabled": _("The account in this application is disabled."),
+    "no_right": _("The caller has no right to this."),
     "search_not_allowed": _("This application may not search."),
     "INVALID_REQUEST": _("The ticket or the service is missing."),
     "INVALID_TICKET": _("The ticket is unknown, expired or used."),

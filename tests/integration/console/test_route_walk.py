@@ -41,6 +41,8 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/admin/applications/<code>/secret"): SECURITY,
     ("GET", "/admin/audit"): AUDIT,
     ("GET", "/admin/audit/<uuid:record_id>"): AUDIT,
+    ("GET", "/admin/audit/<uuid:record_id>/proof"): AUDIT,
+    ("GET", "/admin/audit/proof"): AUDIT,
 }
 # Everybody who is signed in, for himself.
 OWN = {
