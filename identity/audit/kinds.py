@@ -10,6 +10,7 @@ class Kind(StrEnum):
     """`area.noun.verb`; the values are stored for ever, so they never change their meaning."""
 
     SESSION_STARTED = "login.session.started"
+    SESSION_RENEWED = "login.session.renewed"
     SESSION_REFUSED = "login.session.refused"
     SESSION_ENDED = "login.session.ended"
     SIGN_IN_COMPLETED = "login.application.entered"
@@ -129,6 +130,7 @@ def class_of(kind: str) -> str:
 # message id of the Chinese one.
 SENTENCES: Mapping[Kind, str] = {
     Kind.SESSION_STARTED: "{actor} signed in",
+    Kind.SESSION_RENEWED: "{actor} signed in again",
     Kind.SESSION_REFUSED: "A sign-in as {login} was refused",
     Kind.SESSION_ENDED: "A session of {person} ended",
     Kind.SIGN_IN_COMPLETED: "{actor} entered {application}",

@@ -74,14 +74,13 @@ def login_submit() -> Response:
     secret = None
     with open_unit() as unit:
         if reason == "ok":
-            replaced = before.id if before else None
             secret = service.sign_in(
                 unit,
                 use(Access),
                 use(Settings),
                 candidate,
                 surface_of(transaction.door),
-                replaced,
+                before,
                 use(LogoutNotifiers),
             )
         else:
@@ -130,7 +129,7 @@ def totp_submit() -> Response:
         secret = None
         if method is not None:
             unit.actor = service.user_actor(unit, session.user_id)
-            secret = service.step_up(unit, use(Settings), session, user.person_id, method, use(LogoutNotifiers))
+            secret = service.step_up(unit, use(Settings), session, user.person_id, method)
     if secret is None:
         time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
         return _page("login/totp.html", tx, error=_("This code is not right."))
@@ -166,7 +165,7 @@ def enrol_submit() -> Response:
         codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
         secret = None
         if codes is not None:
-            secret = service.step_up(unit, use(Settings), session, user.person_id, "otp", use(LogoutNotifiers))
+            secret = service.step_up(unit, use(Settings), session, user.person_id, "otp")
     if codes is None or secret is None:
         return _enrol_page("login/enrol.html", tx, seed, user.login, _("This code is not right."))
     onward = f"/{transaction.door}/resume?tx={transaction.id}"
@@ -285,7 +284,7 @@ def factor_submit() -> Response:
         secret = None
         if codes is not None:
             end_sessions_of_user(unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id)
-            secret = service.step_up(unit, use(Settings), session, g.actor.person, "otp", use(LogoutNotifiers))
+            secret = service.step_up(unit, use(Settings), session, g.actor.person, "otp")
     if codes is None or secret is None:
         return _enrol_page("login/enrol.html", "", seed, g.actor.name, _("This code is not right."))
     response = make_response(render_template("login/recovery.html", codes=codes, onward="/account"))

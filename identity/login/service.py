@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from identity.access.decide import Access
 from identity.audit.kinds import Kind
+from identity.core.errors import Refused
 from identity.core.record import Actor, Record
 from identity.core.secrets import digest, equal
 from identity.core.settings import Settings
@@ -19,7 +20,7 @@ from identity.login import authenticate, mfa
 from identity.login.logout import LogoutNotifiers, end_session
 from identity.login.models import Consent, LoginTransaction
 from identity.login.request import LoginRequest, SessionView
-from identity.login.session import start_session
+from identity.login.session import renew_session, start_session
 from identity.people.models import User
 
 TRANSACTION_S = 900
@@ -54,10 +55,11 @@ def sign_in(
     settings: Settings,
     candidate: authenticate.Candidate,
     surface: str,
-    replaced: UUID | None,
+    before: SessionView | None,
     notifiers: LogoutNotifiers,
 ) -> str | None:
-    """The password was right: a new session, the browser's earlier one of this surface ends; the cookie's secret.
+    """The password was right: the person's session of this browser and surface goes on under a new secret, or a new
+    one begins and an earlier one of somebody else ends; the cookie's secret.
 
     None when the identity may not act (the answer is that of a wrong password).
     """
@@ -69,11 +71,18 @@ def sign_in(
     authenticate.forget_failures(connection, candidate.login_key)
     partial = mfa.factor_owed(connection, snapshot, settings, candidate.user_id, unit.now)
     unit.actor = user_actor(unit, candidate.user_id)
+    amr: tuple[str, ...] = ("pwd",)
+    if before is not None and before.user_id == candidate.user_id:
+        renewed = renew_session(
+            unit, settings, before.id, candidate.person_id, amr=amr, partial=partial, from_start=True
+        )
+        if renewed is not None:
+            return renewed
+    elif before is not None:
+        end_session(unit, before.id, "replaced", notifiers)
     secret, _ = start_session(
-        unit, settings, candidate.user_id, candidate.person_id, surface=surface, amr=("pwd",), partial=partial
+        unit, settings, candidate.user_id, candidate.person_id, surface=surface, amr=amr, partial=partial
     )
-    if replaced is not None:
-        end_session(unit, replaced, "replaced", notifiers)
     return secret
 
 
@@ -93,26 +102,15 @@ def refuse(unit: Unit, candidate: authenticate.Candidate, reason: str) -> None:
     )
 
 
-def step_up(
-    unit: Unit,
-    settings: Settings,
-    session: SessionView,
-    person_id: UUID,
-    method: str,
-    notifiers: LogoutNotifiers,
-) -> str:
-    """The second factor was right: the session goes on under a new secret; the cookie's secret."""
-    secret, _ = start_session(
-        unit,
-        settings,
-        session.user_id,
-        person_id,
-        surface=session.surface,
-        amr=(*session.amr, method, "mfa"),
-        partial=False,
-        expires_at=session.expires_at,
-    )
-    end_session(unit, session.id, "stepped_up", notifiers)
+def step_up(unit: Unit, settings: Settings, session: SessionView, person_id: UUID, method: str) -> str:
+    """The second factor was right: the session goes on under a new secret; the cookie's secret.
+
+    Raises `Refused` when it is over meanwhile.
+    """
+    amr = tuple(dict.fromkeys((*session.amr, method, "mfa")))
+    secret = renew_session(unit, settings, session.id, person_id, amr=amr, partial=False, from_start=False)
+    if secret is None:
+        raise Refused("Please sign in first.", code="no_session")
     return secret
 
 

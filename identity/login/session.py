@@ -57,7 +57,7 @@ def session_alive(connection: Connection, session_id: UUID, now: datetime) -> bo
     return row is not None and row.ended_at is None and now < row.expires_at
 
 
-def start_session(  # noqa: PLR0913
+def start_session(
     unit: Unit,
     settings: Settings,
     user_id: UUID,
@@ -66,21 +66,18 @@ def start_session(  # noqa: PLR0913
     surface: str,
     amr: tuple[str, ...],
     partial: bool,
-    auth_time: datetime | None = None,
-    expires_at: datetime | None = None,
 ) -> tuple[str, SessionView]:
-    """A new session and the secret for its cookie; never an old id after a sign-in or step-up (session fixation)."""
+    """A new session and the secret for its cookie; never an old one's after a sign-in (session fixation)."""
     secret = new_secret("sid" if surface == "sso" else "adm")
-    lifetime = settings.session_absolute_s if surface == "sso" else settings.admin_absolute_s
     row = LoginSession(
         secret_hash=digest(secret),
         surface=surface,
         user_id=user_id,
         created_at=unit.now,
         last_seen_at=unit.now,
-        expires_at=expires_at or unit.now + timedelta(seconds=lifetime),
-        auth_time=auth_time or unit.now,
-        acr=ACR_MFA if "otp" in amr or "recovery" in amr else ACR_PASSWORD,
+        expires_at=_end(unit, settings, surface),
+        auth_time=unit.now,
+        acr=_acr(amr),
         amr=list(amr),
         partial=partial,
         ip=unit.origin.ip,
@@ -88,17 +85,59 @@ def start_session(  # noqa: PLR0913
     )
     unit.db.add(row)
     unit.db.flush()
+    _record(unit, Kind.SESSION_STARTED, row, person_id)
+    return secret, _view(row)
+
+
+def renew_session(
+    unit: Unit,
+    settings: Settings,
+    session_id: UUID,
+    person_id: UUID,
+    *,
+    amr: tuple[str, ...],
+    partial: bool,
+    from_start: bool,
+) -> str | None:
+    """The same person proved more, or once more: the session goes on under a new secret, which is returned.
+
+    The applications that take part in it stay signed in. `from_start`: all credentials were given anew, so its time
+    begins again; else it keeps its time and its end. None when it is over meanwhile.
+    """
+    row = unit.db.get(LoginSession, session_id, with_for_update=True, populate_existing=True)
+    if row is None or row.ended_at is not None:
+        return None
+    secret = new_secret("sid" if row.surface == "sso" else "adm")
+    row.secret_hash = digest(secret)
+    row.last_seen_at = unit.now
+    row.acr, row.amr, row.partial = _acr(amr), list(amr), partial
+    row.ip, row.user_agent = unit.origin.ip, unit.origin.user_agent
+    if from_start:
+        row.auth_time, row.expires_at = unit.now, _end(unit, settings, row.surface)
+    unit.db.flush()
+    _record(unit, Kind.SESSION_RENEWED, row, person_id)
+    return secret
+
+
+def _end(unit: Unit, settings: Settings, surface: str) -> datetime:
+    return unit.now + timedelta(seconds=settings.session_absolute_s if surface == "sso" else settings.admin_absolute_s)
+
+
+def _acr(amr: tuple[str, ...]) -> str:
+    return ACR_MFA if {"otp", "recovery"} & set(amr) else ACR_PASSWORD
+
+
+def _record(unit: Unit, kind: Kind, row: LoginSession, person_id: UUID) -> None:
     unit.record(
         Record(
-            kind=Kind.SESSION_STARTED,
+            kind=kind,
             result="success",
-            user=user_id,
+            user=row.user_id,
             person=person_id,
             session=row.id,
-            data={"surface": surface, "amr": list(amr), "partial": partial},
+            data={"surface": row.surface, "amr": list(row.amr), "partial": row.partial},
         )
     )
-    return secret, _view(row)
 
 
 def _alive(row: Any, settings: Settings, now: datetime) -> bool:
