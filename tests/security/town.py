@@ -8,7 +8,7 @@ import re
 import secrets
 from html import unescape
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from uuid import UUID
 
 import orjson
@@ -187,7 +187,7 @@ class Town(World):
         return self.call("GET", "/oauth/userinfo", headers={"Authorization": f"Bearer {token}"})
 
     def introspect(self, token: str, api: str = DESK_API) -> dict[str, Any]:
-        answer = self.call("POST", "/oauth/introspect", data={"token": token}, auth=(api, self.secret))
+        answer = self.call("POST", "/oauth/introspect", data={"token": token}, auth=(quote(api, safe=""), self.secret))
         assert answer.status_code == 200, answer.text
         return answer.json or {}
 
