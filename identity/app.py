@@ -27,6 +27,7 @@ from identity.core.unit import Units
 from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
+from identity.login import routes_account as account_routes
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.gate import PageGate
 from identity.login.logout import LogoutNotifiers
@@ -70,6 +71,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     web.install(app, _error_page)
     for blueprint in (
         login_routes.bp,
+        account_routes.bp,
         *oauth.blueprints,
         *saml.blueprints,
         *cas.blueprints,

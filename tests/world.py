@@ -174,7 +174,7 @@ class World:
         return [orjson.loads(bytes(body)) for body in bodies]
 
     def browser(self) -> Browser:
-        return Browser(Client(self.app.extensions["tessera_edge"]))
+        return Browser(Client(self.app.extensions["tessera_edge"]), self.settings.public_url)
 
     def call(self, method: str, path: str, **options: Any) -> TestResponse:
         """One request without cookies."""
@@ -198,11 +198,12 @@ class World:
 class Browser:
     """A browser that follows our own redirects."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, base: str) -> None:
         self.client = client
+        self.base = base
 
     def go(self, path: str) -> TestResponse:
-        return self.client.get(path, base_url="http://localhost:8000", follow_redirects=False)
+        return self.client.get(path, base_url=self.base, follow_redirects=False)
 
     def follow(self, answer: TestResponse) -> TestResponse:
         while answer.status_code in {302, 303} and answer.headers["Location"].startswith("/"):
@@ -213,7 +214,7 @@ class Browser:
         page = self.follow(self.go(start))
         form = dict(re.findall(r'<input type="hidden" name="(csrf_token|tx)" value="([^"]*)"', page.text))
         data = {name: unescape(value) for name, value in form.items()} | {"login": login, "password": password}
-        return self.follow(self.client.post("/login", data=data, base_url="http://localhost:8000"))
+        return self.follow(self.client.post("/login", data=data, base_url=self.base))
 
     def authorize(self, scope: str = "openid roles", **extra: str) -> tuple[dict[str, str], str]:
         """Ask for a code; the fields that came back and the PKCE verifier."""

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     RECOVERY_CODE_USED = "login.recovery_code.used"
     PASSWORD_CHANGED = "login.password.changed"  # noqa: S105
     CONSENT_GIVEN = "login.consent.given"
+    CONSENT_WITHDRAWN = "login.consent.withdrawn"
+    RECOVERY_CODES_MADE = "login.recovery_codes.made"
 
     CODE_ISSUED = "oauth.code.issued"
     TOKEN_ISSUED = "oauth.token.issued"  # noqa: S105
@@ -141,6 +143,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.RECOVERY_CODE_USED: "{actor} used a recovery code",
     Kind.PASSWORD_CHANGED: "{actor} changed the password of {person}",
     Kind.CONSENT_GIVEN: "{actor} agreed to what {application} asks for",
+    Kind.CONSENT_WITHDRAWN: "{actor} no longer agrees to what {application} asks for",
+    Kind.RECOVERY_CODES_MADE: "{actor} made new recovery codes",
     Kind.CODE_ISSUED: "{application} got an authorization code for {person}",
     Kind.TOKEN_ISSUED: "{application} got a token",
     Kind.TOKEN_REFRESHED: "{application} refreshed a token",

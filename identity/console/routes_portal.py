@@ -10,21 +10,18 @@ from werkzeug.wrappers import Response
 
 from identity.access.decide import Access, AccessRequest
 from identity.apps.registry import App, Registry
-from identity.audit.kinds import Kind
 from identity.console import present, queries, words
-from identity.core.errors import Invalid, NotFound, TesseraError
+from identity.core.errors import Invalid, NotFound, Refused, TesseraError
 from identity.core.i18n import gettext as _
 from identity.core.i18n import language
-from identity.core.record import Record
 from identity.core.settings import Settings
-from identity.core.unit import Unit
-from identity.core.web import open_unit, redirect_to, request_now, request_origin, signed_in, use
+from identity.core.web import open_unit, redirect_to, request_now, request_origin, set_cookie, signed_in, use
 from identity.directory.models import DirectorySource
 from identity.keys.keyring import Keyring
 from identity.login import authenticate, mfa, service
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.logout import LogoutNotifiers, end_sessions_of_user
-from identity.login.models import LocalPassword, RecoveryCode
+from identity.login.models import Consent, LocalPassword, RecoveryCode
 from identity.login.request import SessionView
 from identity.people.models import PersonProfile, SourceAccount, User
 from identity.roles.mapping import CONSOLE_APPLICATION
@@ -121,6 +118,9 @@ def _account_page(error: str | None = None, form: str = "", status: int = 200) -
         ).scalar()
         profile = unit.db.get(PersonProfile, g.actor.person)
         jobs = queries.employments(connection, session.user_id)
+        agreed = unit.db.execute(select(Consent).where(Consent.user_id == session.user_id)).scalars().all()
+    registry = use(Registry).current()
+    consents = [(app, one.scopes) for one in agreed if (app := registry.application_by_id(one.application_id))]
     return make_response(
         render_template(
             "portal/account.html",
@@ -134,6 +134,7 @@ def _account_page(error: str | None = None, form: str = "", status: int = 200) -
             source=source,
             profile=profile,
             jobs=jobs,
+            consents=consents,
             error=error,
             form=form,
             done=request.args.get("done", ""),
@@ -152,65 +153,55 @@ def password() -> Response:
     old, new, again = (request.form.get(name, "")[:2_048] for name in ("old", "new", "again"))
     if new != again:
         return _account_page(_("The two new passwords are not the same."), "password", 400)
-    problem = _wrong_password(session, old)
-    if problem:
-        return _account_page(problem, "password", 400)
-    try:
-        with open_unit() as unit:
-            user = unit.db.get(User, session.user_id)
-            if user is None or unit.db.get(LocalPassword, session.user_id) is None:
-                raise NotFound("Your password is kept in the company directory.")
-            authenticate.set_password(unit, user, new)
-            unit.record(
-                Record(
-                    kind=Kind.PASSWORD_CHANGED,
-                    result="success",
-                    user=user.id,
-                    person=user.person_id,
-                    session=session.id,
-                )
-            )
-            end_sessions_of_user(unit, user.id, "password_changed", use(LogoutNotifiers), keep=session.id)
-    except Invalid as error:
-        return _account_page(said(error), "password", 400)
-    return redirect_to("/account?done=password")
+    with authenticate.attempt():
+        candidate, problem = _wrong_password(session, old)
+        if problem:
+            return _account_page(problem, "password", 400)
+        if candidate.local_hash is None:
+            raise NotFound("Your password is kept in the company directory.")
+        try:
+            hashed = authenticate.hash_password(g.actor.name, new)
+        except Invalid as error:
+            return _account_page(said(error), "password", 400)
+    with open_unit() as unit:
+        user = unit.db.get_one(User, session.user_id)
+        secret = service.change_password(unit, use(Settings), session, user, hashed, use(LogoutNotifiers))
+    response = redirect_to("/account?done=password")
+    set_cookie(response, "sid", secret)
+    return response
 
 
-def _wrong_password(session: SessionView, old: str) -> str | None:
+def _wrong_password(session: SessionView, old: str) -> tuple[authenticate.Candidate, str | None]:
     """Why the old password does not count; failures are counted, delayed and recorded as those of the login page."""
     started = time.monotonic()
     with open_unit(write=False) as unit:
         candidate = authenticate.find_candidate(unit.db.connection(), g.actor.name, request_origin().ip, unit.now)
     reason = authenticate.verify(candidate, old, use(DirectoryVerifier))  # type: ignore[type-abstract]
     if reason == "ok" and candidate.user_id == session.user_id:
-        return None
+        return candidate, None
     with open_unit() as unit:
         service.refuse(unit, candidate, reason)
     time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
-    return _("The old password is not right.")
+    return candidate, _("The old password is not right.")
 
 
 @bp.post("/account/factor/remove")
 @signed_in()
 def factor_remove() -> Response:
-    """Remove one's own second factor, with a code of it."""
+    """Remove one's own second factor, with a code of it, where no role of the console asks for one."""
     session: SessionView = g.session
-    with open_unit() as unit:
-        right = _code_is_right(unit, session, request.form.get("code", "")[:64])
+    code = request.form.get("code", "")[:64]
+    with authenticate.attempt(), open_unit() as unit:
+        right = service.check_code(unit, use(Keyring), session, code) is not None
         if right:
             mfa.remove_factor(unit, session.user_id)
+            snapshot = use(Access).snapshot()
+            if mfa.factor_owed(unit.db.connection(), snapshot, use(Settings), session.user_id, unit.now):
+                raise Refused("Your roles need a second factor.", code="factor_owed")
             end_sessions_of_user(unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id)
     if not right:
         return _account_page(_("This code is not right."), "factor", 400)
     return redirect_to("/account?done=factor")
-
-
-def _code_is_right(unit: Unit, session: SessionView, code: str) -> bool:
-    user = unit.db.get(User, session.user_id)
-    if user is None:
-        return False
-    waiting = authenticate.find_candidate(unit.db.connection(), f"otp:{user.login_key}", "", unit.now).blocked
-    return not waiting and service.check_code(unit, use(Keyring), session, user.login_key, code) is not None
 
 
 def said(error: TesseraError) -> str:

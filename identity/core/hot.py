@@ -342,11 +342,11 @@ class Edge:
     def _client_ip(self, environ: Mapping[str, Any]) -> str:
         """The peer, or what a trusted proxy says of it: the rightmost address that is not itself trusted."""
         peer = str(environ.get("REMOTE_ADDR", ""))
-        if not self._trusted or not _inside(peer, self._trusted):
+        if not self._trusted or not inside(peer, self._trusted):
             return peer
         chain = [part.strip() for part in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if part.strip()]
         for address in reversed(chain):
-            if not _inside(address, self._trusted):
+            if not inside(address, self._trusted):
                 return address if _is_address(address) else peer
         return peer
 
@@ -359,7 +359,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _inside(text: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+def inside(text: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether the text is an address of one of these networks."""
     return _is_address(text) and any(ip_address(text) in network for network in networks)
 
 

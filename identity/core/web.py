@@ -87,9 +87,9 @@ def public(reason: str, *, csrf: bool = True) -> Callable[[View], View]:
     return _mark(Protection("public", reason, csrf=csrf))
 
 
-def signed_in() -> Callable[[View], View]:
-    """The route needs an SSO session."""
-    return _mark(Protection("signed_in"))
+def signed_in(*, fresh: bool = False) -> Callable[[View], View]:
+    """The route needs an SSO session; `fresh` asks for a sign-in of at most five minutes ago."""
+    return _mark(Protection("signed_in", fresh=fresh))
 
 
 def permission(action: str, resource_type: str, *, fresh: bool = False) -> Callable[[View], View]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from identity.audit.kinds import Kind
 from identity.core.errors import Invalid, Unavailable
+from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.login.models import LocalPassword, LoginFailure
 from identity.people.inputs import fold_login
@@ -25,6 +28,7 @@ from identity.people.models import SourceAccount, User
 
 PASSWORD_MAX = 1_024
 PASSWORD_MIN = 12
+DIFFERENT_MIN = 5
 WINDOW_S = 900
 LOGIN_FREE, ADDRESS_FREE = 5, 50
 DELAY_MAX_S = 60
@@ -32,8 +36,12 @@ DELAY_MAX_S = 60
 # OWASP's minimum: 19 MiB, two passes; 20 ms a hash.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _DUMMY = _hasher.hash("no such user has this password")
-_hash_slots = threading.BoundedSemaphore(2)
-_waiting = threading.BoundedSemaphore(32)
+
+# A process serves 16 requests at once. At most eight of them try a sign-in and four more wait for their turn, so that
+# guessing, which is slow by design, cannot keep everybody else out. Of the eight, two hash and six ask a directory.
+WAIT_S = 2.0
+_attempts, _attempts_and_waiting = threading.BoundedSemaphore(8), threading.BoundedSemaphore(12)
+_hash_slots, _directory_slots = threading.BoundedSemaphore(2), threading.BoundedSemaphore(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +73,8 @@ class Candidate:
 
 def find_candidate(connection: Connection, login: str, ip: str, now: datetime) -> Candidate:
     """Look up the name (all its spellings are one) and whether it or the address must wait."""
-    key = fold_login(login)[:256]
-    blocked = any(
-        until is not None and now < until
-        for until in connection.execute(
-            select(LoginFailure.blocked_until).where(LoginFailure.key.in_(failure_keys(key, ip)))
-        ).scalars()
-    )
+    key = fold_login(login.replace("\0", ""))[:256]
+    blocked = must_wait(connection, key, ip, now)
     row = connection.execute(select(User.id, User.person_id).where(User.login_key == key)).first()
     if row is None:
         return Candidate(key, blocked=blocked)
@@ -83,6 +86,12 @@ def find_candidate(connection: Connection, login: str, ip: str, now: datetime) -
     ).first()
     account = AccountRef(source.source_id, source.immutable_id, source.dn) if source else None
     return Candidate(key, row.id, row.person_id, local, account, blocked)
+
+
+def must_wait(connection: Connection, login_key: str, ip: str, now: datetime) -> bool:
+    """Whether this login or this address failed too often a moment ago."""
+    waits = select(LoginFailure.blocked_until).where(LoginFailure.key.in_(failure_keys(login_key, ip)))
+    return any(until is not None and now < until for until in connection.execute(waits).scalars())
 
 
 def verify(candidate: Candidate, password: str, directory: DirectoryVerifier) -> str:
@@ -97,46 +106,80 @@ def verify(candidate: Candidate, password: str, directory: DirectoryVerifier) ->
         return "ok" if check_hash(candidate.local_hash, password) else "wrong_password"
     if not password or candidate.account is None:
         return "wrong_password"  # an empty password is an anonymous bind, which succeeds (RFC 4513 §5.1.2)
-    result = directory(candidate.account, password)
+    with _directory_slots:
+        result = directory(candidate.account, password)
     if result == "unavailable":
         raise Unavailable("Sign-in is temporarily unavailable.", "directory did not answer", code="directory")
     return result
 
 
-def check_hash(stored: str, password: str) -> bool:
-    """Whether the password has this argon2id hash; at most two hashes at once, a full queue is `Unavailable`."""
-    with _slot():
+@contextmanager
+def attempt() -> Iterator[None]:
+    """One try to sign in; raises `Unavailable` when too many are under way."""
+    busy = Unavailable("Too many sign-ins at once. Please try again.", "sign-in queue is full", code="sign_in_queue")
+    if not _attempts_and_waiting.acquire(blocking=False):
+        raise busy
+    try:
+        if not _attempts.acquire(timeout=WAIT_S):
+            raise busy
         try:
-            return _hasher.verify(stored, password)
+            yield
+        finally:
+            _attempts.release()
+    finally:
+        _attempts_and_waiting.release()
+
+
+def check_hash(stored: str, password: str) -> bool:
+    """Whether the password has this argon2id hash; at most two are worked on at once."""
+    with _hash_slots:
+        try:
+            return _hasher.verify(stored, _normal(password))
         except (VerificationError, InvalidHashError):
             return False
 
 
-def set_password(unit: Unit, user: Any, password: str) -> None:
-    """Give the identity a local password. Raises `Invalid` for one of fewer than 12 or more than 1,024 characters or
-    one that contains the login."""
-    if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
+def hash_password(login: str, password: str) -> str:
+    """The argon2id hash of a new password. Raises `Invalid` for one of fewer than 12 or more than 1,024 characters,
+    one that contains the login, or one of fewer than five different characters."""
+    text = _normal(password)
+    if not PASSWORD_MIN <= len(text) <= PASSWORD_MAX:
         raise Invalid(f"A password has {PASSWORD_MIN} to {PASSWORD_MAX} characters.", code="password_length")
-    if fold_login(user.login) in password.casefold():
+    if fold_login(login) in text.casefold():
         raise Invalid("A password must not contain the login.", code="password_login")
-    with _slot():
-        hashed = _hasher.hash(password)
-    row = unit.db.get(LocalPassword, user.id)
+    if len(set(text.casefold())) < DIFFERENT_MIN:
+        raise Invalid("A password needs more different characters.", code="password_simple")
+    with _hash_slots:
+        return _hasher.hash(text)
+
+
+def renewed_hash(stored: str, password: str) -> str | None:
+    """A hash of today's cost for a password that was right, where the stored one was cheaper; else None."""
+    if not _hasher.check_needs_rehash(stored):
+        return None
+    with _hash_slots:
+        return _hasher.hash(_normal(password))
+
+
+def set_password(unit: Unit, user: Any, password: str) -> None:
+    """Give the identity a local password; raises `Invalid` as `hash_password` does."""
+    store_hash(unit, user.id, hash_password(user.login, password))
+    record = Record(kind=Kind.PASSWORD_CHANGED, result="success", user=user.id, person=user.person_id)
+    unit.record(record)
+
+
+def store_hash(unit: Unit, user_id: UUID, hashed: str) -> None:
+    """Keep this hash as the identity's."""
+    row = unit.db.get(LocalPassword, user_id)
     if row is None:
-        unit.db.add(LocalPassword(user_id=user.id, hash=hashed, changed_at=unit.now))
+        unit.db.add(LocalPassword(user_id=user_id, hash=hashed, changed_at=unit.now))
     else:
         row.hash, row.changed_at = hashed, unit.now
 
 
-@contextmanager
-def _slot() -> Iterator[None]:
-    if not _waiting.acquire(blocking=False):
-        raise Unavailable("Too many sign-ins at once. Please try again.", "hashing queue is full", code="hash_queue")
-    try:
-        with _hash_slots:
-            yield
-    finally:
-        _waiting.release()
+def _normal(password: str) -> str:
+    """One form for what keyboards write in several (NIST SP 800-63B §3.1.1.2)."""
+    return unicodedata.normalize("NFKC", password)
 
 
 def failure_keys(login_key: str, ip: str) -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from werkzeug.wrappers import Response
@@ -12,9 +13,9 @@ from identity.core.hot import parse_uuid
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.core.web import delete_cookie, open_unit, read_cookie, redirect_to, request_now, set_cookie, use
-from identity.login import flow, service
+from identity.login import flow, mfa, service
 from identity.login.models import LoginTransaction
-from identity.login.request import LoginRequest, Ready, SessionView
+from identity.login.request import ACR_MFA, LoginRequest, Ready, SessionView
 from identity.login.session import find_session
 
 SURFACES = {"console": "admin"}
@@ -26,11 +27,19 @@ def surface_of(door: str) -> str:
 
 
 def current_session(unit: Unit, surface: str = "sso") -> SessionView | None:
-    """The live session of this request's cookie, a partial one too."""
+    """The live session of this request's cookie, a partial one too.
+
+    One of a password only is partial as soon as a second factor is owed, also when it was not at the sign-in.
+    """
     secret = read_cookie("sid" if surface == "sso" else "admin")
     if not secret:
         return None
-    return find_session(unit.db.connection(), secret, surface, use(Access).snapshot(), use(Settings), unit.now)
+    connection, snapshot, settings = unit.db.connection(), use(Access).snapshot(), use(Settings)
+    session = find_session(connection, secret, surface, snapshot, settings, unit.now)
+    if session is None or session.partial or session.acr == ACR_MFA:
+        return session
+    owed = mfa.factor_owed(connection, snapshot, settings, session.user_id, unit.now)
+    return replace(session, partial=True) if owed else session
 
 
 def enter(request: LoginRequest, *, cross_site_post: bool = False) -> Ready | Response:

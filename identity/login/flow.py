@@ -19,6 +19,7 @@ from identity.core.secrets import new_id
 from identity.core.unit import Unit
 from identity.login.models import LoginTransaction, SessionParticipant
 from identity.login.request import ACR_MFA, LoginRequest, Ready, Refusal, SessionView, SignIn
+from identity.login.session import hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def finish(unit: Unit, ready: Ready, access: Access, registry: Registry) -> Sign
         return Refusal("interaction_required", request.reply, app)
     if app is None or not app.active:
         return Refusal("access_denied", request.reply, app)
+    if not hold(unit.db.connection(), session.id, unit.now):
+        return Refusal("login_required", request.reply, app)
     decided = access.decide(
         unit,
         AccessRequest(app.code, session.user_id, "application", app.code, "sso", acr=session.acr, sid=str(session.id)),

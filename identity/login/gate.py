@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from urllib.parse import quote, urlsplit
 
 from flask import g, request
 from werkzeug.wrappers import Response
 
 from identity.core.errors import Refused
+from identity.core.hot import inside
 from identity.core.settings import Settings
 from identity.core.web import Protection, open_unit, redirect_to, request_origin, this_page, use, way_back
 from identity.login import service, session
 from identity.login.doors import current_session
-
-FRESH_S = 300
 
 
 class PageGate:
@@ -27,13 +25,13 @@ class PageGate:
             return None
         surface = "admin" if protection.kind == "permission" else "sso"
         if surface == "admin":
-            _check_place()
+            check_place()
         with open_unit(write=False) as unit:
             found = current_session(unit, surface)
             stale = found is not None and session.needs_touch(unit.db.connection(), found.id, unit.now)
             actor = service.user_actor(unit, found.user_id, found.id) if found is not None else None
             now = unit.now
-        if found is None or found.partial or (protection.fresh and now - found.auth_time > timedelta(seconds=FRESH_S)):
+        if found is None or found.partial or (protection.fresh and not session.is_fresh(found, now)):
             return _to_sign_in(surface, again=found is not None and protection.fresh)
         g.actor, g.session = actor, found
         if stale:
@@ -45,15 +43,14 @@ class PageGate:
         return None
 
 
-def _check_place() -> None:
-    """The console answers on its own origin and to its own networks only."""
+def check_place() -> None:
+    """The console answers on its own origin and to its own networks only; raises `Refused`."""
     settings = use(Settings)
     if settings.admin_url and request.host != urlsplit(settings.admin_url).netloc:
         raise Refused("The console is not served here.", code="admin_origin")
-    if settings.admin_networks:
-        ip = request_origin().ip
-        if not any(ip_address(ip) in ip_network(one) for one in settings.admin_networks):
-            raise Refused("The console is not served here.", code="admin_network")
+    networks = [ip_network(one) for one in settings.admin_networks]
+    if networks and not inside(request_origin().ip, networks):
+        raise Refused("The console is not served here.", code="admin_network")
 
 
 def _to_sign_in(surface: str, *, again: bool) -> Response:

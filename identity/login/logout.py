@@ -31,6 +31,8 @@ class Participant:
 
 
 Notifier = Callable[[Unit, Participant], None]
+# Ends what a door gave one application, or (None) what it gave any to use without the person's session.
+OfflineEnder = Callable[[Unit, UUID, UUID | None], None]
 
 
 @dataclass(slots=True)
@@ -38,9 +40,18 @@ class LogoutNotifiers:
     """Each door's way to tell its application, by protocol; bound in `app.py`."""
 
     by_protocol: dict[str, Notifier] = field(default_factory=dict)
+    offline: list[OfflineEnder] = field(default_factory=list)
 
-    def register(self, protocol: str, notifier: Notifier) -> None:
+    def register(self, protocol: str, notifier: Notifier, offline: OfflineEnder | None = None) -> None:
         self.by_protocol[protocol] = notifier
+        if offline is not None:
+            self.offline.append(offline)
+
+    def end_offline(self, unit: Unit, user_id: UUID, app_id: UUID | None = None) -> None:
+        """What applications hold for use without a session of this identity, or all that this one holds, is over with
+        the commit."""
+        for ender in self.offline:
+            ender(unit, user_id, app_id)
 
 
 def end_session(unit: Unit, session_id: UUID, reason: str, notifiers: LogoutNotifiers) -> bool:

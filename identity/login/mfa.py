@@ -78,13 +78,18 @@ def confirm_enrolment(unit: Unit, keyring: Keyring, user_id: UUID, code: str) ->
     if seed is None or not _accept(unit, user_id, seed, code):
         return None
     unit.db.execute(update(TotpFactor).where(TotpFactor.user_id == user_id).values(confirmed_at=unit.now))
+    unit.record(Record(kind=Kind.FACTOR_ENROLLED, result="success", user=user_id, data={"factor": "totp"}))
+    return make_recovery_codes(unit, user_id)
+
+
+def make_recovery_codes(unit: Unit, user_id: UUID) -> list[str]:
+    """New recovery codes, shown this once; older ones are worth nothing from now on."""
     unit.db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))
     codes = [
         "-".join("".join(random.choice(_ALPHABET) for _ in range(5)) for _ in range(4)) for _ in range(RECOVERY_CODES)
     ]
-    for one in codes:
-        unit.db.add(RecoveryCode(user_id=user_id, code_hash=digest(one)))
-    unit.record(Record(kind=Kind.FACTOR_ENROLLED, result="success", user=user_id, data={"factor": "totp"}))
+    unit.db.add_all(RecoveryCode(user_id=user_id, code_hash=digest(one)) for one in codes)
+    unit.record(Record(kind=Kind.RECOVERY_CODES_MADE, result="success", user=user_id))
     return codes
 
 

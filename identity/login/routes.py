@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flask import Blueprint, g, make_response, render_template, request
+from flask import Blueprint, make_response, render_template, request
 from werkzeug.wrappers import Response
 
 from identity.access.decide import Access
 from identity.apps.registry import App, Registry
 from identity.core.errors import Invalid, NotFound, Refused
-from identity.core.hot import parse_uuid
 from identity.core.i18n import COOKIE, LANGUAGES
 from identity.core.i18n import gettext as _
 from identity.core.settings import Settings
@@ -24,7 +23,6 @@ from identity.core.web import (
     redirect_to,
     request_origin,
     set_cookie,
-    signed_in,
     use,
 )
 from identity.keys.keyring import Keyring
@@ -38,9 +36,12 @@ from identity.login.doors import (
     resume,
     surface_of,
 )
+from identity.login.gate import check_place
 from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
-from identity.login.models import LoginSession
+from identity.login.models import LoginTransaction
 from identity.login.request import LoginRequest, Ready, SessionView
+from identity.login.session import is_fresh
+from identity.people.inputs import LOGIN_MAX
 from identity.people.models import User
 
 bp = Blueprint("login", __name__, template_folder="templates")
@@ -64,33 +65,45 @@ def login_submit() -> Response:
     """Try name and password; every failure looks and takes the same."""
     started = time.monotonic()
     tx, login, password = (request.form.get(name, "") for name in ("tx", "login", "password"))
-    with open_unit(write=False) as unit:
-        transaction = load_transaction(unit, tx)
-        before = current_session(unit, surface_of(transaction.door))
-        candidate = authenticate.find_candidate(unit.db.connection(), login[:256], request_origin().ip, unit.now)
-    if len(password) > authenticate.PASSWORD_MAX or len(login) > 256:
+    if len(password) > authenticate.PASSWORD_MAX or len(login) > LOGIN_MAX:
         raise Invalid("The name or the password is too long.", code="too_long")
-    reason = authenticate.verify(candidate, password, use_verifier())
-    secret = None
-    with open_unit() as unit:
-        if reason == "ok":
-            secret = service.sign_in(
-                unit,
-                use(Access),
-                use(Settings),
-                candidate,
-                surface_of(transaction.door),
-                before,
-                use(LogoutNotifiers),
-            )
-        else:
-            service.refuse(unit, candidate, reason)
+    with authenticate.attempt():
+        secret, transaction = _try_password(tx, login, password)
+        if secret is None:
+            _wait_until(started)
     if secret is None:
-        time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
         return _page("login/sign_in.html", tx, login=login, error=_("The name or the password is not right."))
     response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
     set_cookie(response, _cookie(transaction.door), secret)
     return response
+
+
+def _try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginTransaction]:
+    """The secret of the session that this name and password begin or renew, or None; every failure costs a hash."""
+    with open_unit(write=False) as unit:
+        transaction = load_transaction(unit, tx)
+        before = current_session(unit, surface_of(transaction.door))
+        candidate = authenticate.find_candidate(unit.db.connection(), login, request_origin().ip, unit.now)
+    reason = authenticate.verify(candidate, password, use_verifier())
+    renewed = None
+    if reason == "ok" and candidate.local_hash is not None:
+        renewed = authenticate.renewed_hash(candidate.local_hash, password)
+    secret = None
+    with open_unit() as unit:
+        if reason == "ok":
+            surface = surface_of(transaction.door)
+            args = (use(Access), use(Settings), candidate, surface, before, use(LogoutNotifiers))
+            secret = service.sign_in(unit, *args)
+        else:
+            service.refuse(unit, candidate, reason)
+        if secret is not None and renewed is not None and candidate.user_id is not None:
+            authenticate.store_hash(unit, candidate.user_id, renewed)
+    return secret, transaction
+
+
+def _wait_until(started: float) -> None:
+    """A failed sign-in never answers sooner than the least time, so that its time tells nothing."""
+    time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
 
 
 def use_verifier() -> DirectoryVerifier:
@@ -113,25 +126,14 @@ def totp_page() -> Response:
 def totp_submit() -> Response:
     """Try the code; the session goes on under a new secret."""
     started = time.monotonic()
-    tx = request.form.get("tx", "")
-    with open_unit() as unit:
-        transaction, session = _step(tx, unit)
-        user = unit.db.get(User, session.user_id)
-        if user is None:
-            raise NotFound("There is no such user.")
-        key = f"otp:{user.login_key}"
-        waiting = authenticate.find_candidate(unit.db.connection(), key, "", unit.now).blocked
-        method = (
-            None
-            if waiting
-            else service.check_code(unit, use(Keyring), session, user.login_key, request.form.get("code", "")[:64])
-        )
-        secret = None
-        if method is not None:
-            unit.actor = service.user_actor(unit, session.user_id)
-            secret = service.step_up(unit, use(Settings), session, user.person_id, method)
+    tx, code = request.form.get("tx", ""), request.form.get("code", "")[:64]
+    with authenticate.attempt():
+        with open_unit() as unit:
+            transaction, session = _step(tx, unit)
+            secret = service.try_code(unit, use(Keyring), use(Settings), session, code)
+        if secret is None:
+            _wait_until(started)
     if secret is None:
-        time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
         return _page("login/totp.html", tx, error=_("This code is not right."))
     response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
     set_cookie(response, _cookie(transaction.door), secret)
@@ -144,10 +146,12 @@ def enrol_page() -> Response:
     """Show the seed of a new second factor."""
     tx = request.args.get("tx", "")
     with open_unit() as unit:
-        _, session = _step(tx, unit)
+        transaction, session = _step(tx, unit)
+        if not is_fresh(session, unit.now):  # whoever finds an open browser cannot add a factor of his own
+            return redirect_to(f"/login?tx={transaction.id}")
         seed = mfa.begin_enrolment(unit, use(Keyring), session.user_id)
         user = unit.db.get(User, session.user_id)
-    return _enrol_page("login/enrol.html", tx, seed, user.login if user else "", None)
+    return enrol_page_of(tx, seed, user.login if user else "", None)
 
 
 @bp.post("/login/enrol")
@@ -157,6 +161,8 @@ def enrol_submit() -> Response:
     tx = request.form.get("tx", "")
     with open_unit() as unit:
         transaction, session = _step(tx, unit)
+        if not is_fresh(session, unit.now):
+            return redirect_to(f"/login?tx={transaction.id}")
         user = unit.db.get(User, session.user_id)
         if user is None:
             raise NotFound("There is no such user.")
@@ -167,7 +173,7 @@ def enrol_submit() -> Response:
         if codes is not None:
             secret = service.step_up(unit, use(Settings), session, user.person_id, "otp")
     if codes is None or secret is None:
-        return _enrol_page("login/enrol.html", tx, seed, user.login, _("This code is not right."))
+        return enrol_page_of(tx, seed, user.login, _("This code is not right."))
     onward = f"/{transaction.door}/resume?tx={transaction.id}"
     response = make_response(render_template("login/recovery.html", codes=codes, onward=onward))
     set_cookie(response, _cookie(transaction.door), secret)
@@ -208,6 +214,7 @@ def portal_enter() -> Response:
 @public("begins a sign-in to the console")
 def console_enter() -> Response:
     """Sign in for the console, which has sessions of its own."""
+    check_place()
     answer = enter(_own_request("console"))
     return _arrive(answer) if isinstance(answer, Ready) else answer
 
@@ -221,6 +228,7 @@ def portal_resume() -> Response:
 @bp.get("/console/resume")
 @public(PUBLIC)
 def console_resume() -> Response:
+    check_place()
     return _own_resume("console")
 
 
@@ -242,6 +250,7 @@ def logout_submit() -> Response:
                 unit.actor = service.user_actor(unit, session.user_id, session.id)
                 if request.form.get("everywhere"):
                     end_sessions_of_user(unit, session.user_id, "logout_everywhere", use(LogoutNotifiers))
+                    use(LogoutNotifiers).end_offline(unit, session.user_id)
                 else:
                     end_session(unit, session.id, "logout", use(LogoutNotifiers))
     response = make_response(render_template("login/signed_out.html"))
@@ -261,57 +270,6 @@ def language() -> Response:
             COOKIE, chosen, max_age=31_536_000, secure=use(Settings).secure, httponly=True, samesite="Lax"
         )
     return response
-
-
-@bp.get("/account/factor")
-@signed_in()
-def factor_page() -> Response:
-    """Enrol a second factor of one's own will."""
-    session: SessionView = g.session
-    with open_unit() as unit:
-        seed = mfa.begin_enrolment(unit, use(Keyring), session.user_id)
-    return _enrol_page("login/enrol.html", "", seed, g.actor.name, None)
-
-
-@bp.post("/account/factor")
-@signed_in()
-def factor_submit() -> Response:
-    """Confirm it; the other sessions end, this one goes on with both factors."""
-    session: SessionView = g.session
-    with open_unit() as unit:
-        seed = mfa.pending_seed(unit.db.connection(), use(Keyring), session.user_id) or ""
-        codes = mfa.confirm_enrolment(unit, use(Keyring), session.user_id, request.form.get("code", "")[:64])
-        secret = None
-        if codes is not None:
-            end_sessions_of_user(unit, session.user_id, "factor_changed", use(LogoutNotifiers), keep=session.id)
-            secret = service.step_up(unit, use(Settings), session, g.actor.person, "otp")
-    if codes is None or secret is None:
-        return _enrol_page("login/enrol.html", "", seed, g.actor.name, _("This code is not right."))
-    response = make_response(render_template("login/recovery.html", codes=codes, onward="/account"))
-    set_cookie(response, "sid", secret)
-    return response
-
-
-@bp.post("/account/sessions/end")
-@signed_in()
-def end_own_session() -> Response:
-    """End one of one's own sessions, or all but this one."""
-    session: SessionView = g.session
-    wanted = request.form.get("session", "")
-    with open_unit() as unit:
-        if wanted == "others":
-            end_sessions_of_user(unit, session.user_id, "ended_by_user", use(LogoutNotifiers), keep=session.id)
-        else:
-            found = parse_uuid(wanted)
-            if found is None or not _is_own(unit, found, session):
-                raise NotFound("There is no such session.")
-            end_session(unit, found, "ended_by_user", use(LogoutNotifiers))
-    return redirect_to("/account")
-
-
-def _is_own(unit: Any, session_id: Any, session: SessionView) -> bool:
-    row = unit.db.get(LoginSession, session_id)
-    return row is not None and row.user_id == session.user_id
 
 
 def _own_request(door: str) -> LoginRequest:
@@ -353,9 +311,10 @@ def _page(template: str, tx: str, **values: Any) -> Response:
     return response
 
 
-def _enrol_page(template: str, tx: str, seed: str, login: str, error: str | None) -> Response:
+def enrol_page_of(tx: str, seed: str, login: str, error: str | None) -> Response:
+    """The page that shows a seed and asks for its first code."""
     picture = mfa.picture(seed, login, "Tessera") if seed else ""
-    return make_response(render_template(template, tx=tx, seed=seed, picture=picture, error=error))
+    return make_response(render_template("login/enrol.html", tx=tx, seed=seed, picture=picture, error=error))
 
 
 def _cookie(door: str) -> str:

@@ -6,18 +6,19 @@ import secrets as random
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from identity.access.decide import Access
+from identity.apps.models import Application
 from identity.audit.kinds import Kind
-from identity.core.errors import Refused
+from identity.core.errors import NotFound, Refused
 from identity.core.record import Actor, Record
 from identity.core.secrets import digest, equal
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.keys.keyring import Keyring
 from identity.login import authenticate, mfa
-from identity.login.logout import LogoutNotifiers, end_session
+from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
 from identity.login.models import Consent, LoginTransaction
 from identity.login.request import LoginRequest, SessionView
 from identity.login.session import renew_session, start_session
@@ -114,21 +115,70 @@ def step_up(unit: Unit, settings: Settings, session: SessionView, person_id: UUI
     return secret
 
 
-def check_code(unit: Unit, keyring: Keyring, session: SessionView, login_key: str, code: str) -> str | None:
-    """The method when the code is right; a wrong one is counted and recorded like a wrong password."""
-    method = mfa.verify_code(unit, keyring, session.user_id, code)
+def try_code(unit: Unit, keyring: Keyring, settings: Settings, session: SessionView, code: str) -> str | None:
+    """The second factor of a sign-in under way: the session goes on under a new secret, which is returned; None for a
+    code that does not count."""
+    method = check_code(unit, keyring, session, code)
     if method is None:
-        authenticate.count_failure(unit.db.connection(), f"otp:{login_key}", unit.origin.ip, unit.now)
-        unit.record(
-            Record(
-                kind=Kind.FACTOR_REFUSED,
-                result="refused",
-                reason="wrong_code",
-                user=session.user_id,
-                session=session.id,
-            )
-        )
-    return method
+        return None
+    unit.actor = user_actor(unit, session.user_id)
+    person = unit.db.execute(select(User.person_id).where(User.id == session.user_id)).scalar_one()
+    return step_up(unit, settings, session, person, method)
+
+
+def check_code(unit: Unit, keyring: Keyring, session: SessionView, code: str) -> str | None:
+    """The method when the code of the session's identity is right.
+
+    None for a wrong one, which is counted and recorded like a wrong password, and while the identity must wait. The
+    counter is the identity's own: a right password does not clear it.
+    """
+    user = unit.db.get(User, session.user_id)
+    if user is None:
+        raise NotFound("There is no such user.")
+    connection, key = unit.db.connection(), f"otp:{user.login_key}"
+    if authenticate.must_wait(connection, key, "", unit.now):
+        method, reason = None, "blocked"
+    else:
+        method, reason = mfa.verify_code(unit, keyring, session.user_id, code), "wrong_code"
+        if method is None:
+            authenticate.count_failure(connection, key, unit.origin.ip, unit.now)
+    if method is not None:
+        authenticate.forget_failures(connection, key)
+        return method
+    refusal = Record(kind=Kind.FACTOR_REFUSED, result="refused", reason=reason, user=user.id, person=user.person_id)
+    refusal.session = session.id
+    unit.record(refusal)
+    return None
+
+
+def change_password(
+    unit: Unit, settings: Settings, session: SessionView, user: User, hashed: str, notifiers: LogoutNotifiers
+) -> str:
+    """The identity has another local password: what was begun with the old one elsewhere ends, this session goes on
+    under a new secret, which is returned."""
+    authenticate.store_hash(unit, user.id, hashed)
+    unit.record(Record(kind=Kind.PASSWORD_CHANGED, result="success", user=user.id, person=user.person_id))
+    end_sessions_of_user(unit, user.id, "password_changed", notifiers, keep=session.id)
+    notifiers.end_offline(unit, user.id)
+    secret = renew_session(
+        unit, settings, session.id, user.person_id, amr=session.amr, partial=session.partial, from_start=False
+    )
+    if secret is None:
+        raise Refused("Please sign in first.", code="no_session")
+    return secret
+
+
+def withdraw_consent(unit: Unit, user_id: UUID, app_id: UUID, notifiers: LogoutNotifiers) -> bool:
+    """The person no longer agrees: what the application got is over; False when he had not agreed."""
+    found = unit.db.execute(
+        delete(Consent).where(Consent.user_id == user_id, Consent.application_id == app_id).returning(Consent.id)
+    ).first()
+    if found is None:
+        return False
+    notifiers.end_offline(unit, user_id, app_id)
+    code = unit.db.execute(select(Application.code).where(Application.id == app_id)).scalar_one()
+    unit.record(Record(kind=Kind.CONSENT_WITHDRAWN, result="success", user=user_id, application=code))
+    return True
 
 
 def consent(unit: Unit, transaction: LoginTransaction, session: SessionView, *, agreed: bool) -> None:

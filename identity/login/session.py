@@ -18,6 +18,8 @@ from identity.login.models import LoginSession
 from identity.login.request import ACR_MFA, ACR_PASSWORD, SessionView
 
 TOUCH_S = 60
+# A sign-in of at most this age counts as fresh: what changes an account or the rules asks for one.
+FRESH_S = 300
 
 
 def find_session(
@@ -46,6 +48,28 @@ def needs_touch(connection: Connection, session_id: UUID, now: datetime) -> bool
 def touch(connection: Connection, session_id: UUID, now: datetime) -> None:
     """Write down that the session was used."""
     connection.execute(update(LoginSession).where(LoginSession.id == session_id).values(last_seen_at=now))
+
+
+def hold(connection: Connection, session_id: UUID, now: datetime) -> bool:
+    """Whether the session lives; it cannot end before this transaction does, and its use is written down.
+
+    Who takes part in it from here on is therefore told of its end.
+    """
+    row = connection.execute(
+        select(LoginSession.ended_at, LoginSession.expires_at, LoginSession.last_seen_at)
+        .where(LoginSession.id == session_id)
+        .with_for_update()
+    ).first()
+    if row is None or row.ended_at is not None or now >= row.expires_at:
+        return False
+    if now - row.last_seen_at >= timedelta(seconds=TOUCH_S):
+        touch(connection, session_id, now)
+    return True
+
+
+def is_fresh(session: SessionView, now: datetime) -> bool:
+    """Whether the person signed in at most five minutes ago."""
+    return now - session.auth_time <= timedelta(seconds=FRESH_S)
 
 
 def session_alive(connection: Connection, session_id: UUID, now: datetime) -> bool:

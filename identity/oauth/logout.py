@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import update
+from uuid import UUID
 
+from sqlalchemy import select, update
+
+from identity.apps.models import OidcClient
 from identity.apps.registry import Registry
 from identity.core.settings import Settings
 from identity.core.unit import Unit
@@ -37,4 +40,14 @@ def register(notifiers: LogoutNotifiers, keyring: Keyring, registry: Registry, s
                     f"oidc:{client.client_id}",
                 )
 
-    notifiers.register("oauth", notify)
+    def end_offline(unit: Unit, user_id: UUID, app_id: UUID | None) -> None:
+        grants = update(OAuthGrant).where(OAuthGrant.user_id == user_id, OAuthGrant.ended_at.is_(None))
+        if app_id is None:
+            grants = grants.where(OAuthGrant.session_id.is_(None))
+        else:
+            grants = grants.where(
+                OAuthGrant.client_id.in_(select(OidcClient.id).where(OidcClient.application_id == app_id))
+            )
+        unit.db.execute(grants.values(ended_at=unit.now, end_reason="withdrawn"))
+
+    notifiers.register("oauth", notify, end_offline)

@@ -221,7 +221,7 @@ def form_of(page: TestResponse) -> dict[str, str]:
 
 def submit(browser: Browser, path: str, page: TestResponse, **values: str) -> TestResponse:
     """Send the page's form with these values, and follow our own redirects."""
-    return browser.follow(browser.client.post(path, data={**form_of(page), **values}, base_url=BASE))
+    return browser.follow(browser.client.post(path, data={**form_of(page), **values}, base_url=browser.base))
 
 
 def claims_of(token: str) -> dict[str, Any]:
