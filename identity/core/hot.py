@@ -265,6 +265,10 @@ class Edge:
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = str(new_id())
+        if not environ.get("HTTP_COOKIE", "").isascii():
+            # Ours are ASCII; another's that is not would not be read at all (RFC 6265 §4.1.1).
+            ours = [part for part in environ["HTTP_COOKIE"].split(";") if part.isascii()]
+            environ["HTTP_COOKIE"] = ";".join(ours)
         now = self._clock()
         environ["tessera.now"] = now
         environ["tessera.origin"] = origin
