@@ -55,6 +55,7 @@ def begin_enrolment(unit: Unit, keyring: Keyring, user_id: UUID) -> str:
     seed = pyotp.random_base32()
     sealed = keyring.encrypt(seed.encode(), _aad(user_id))
     unit.db.add(TotpFactor(user_id=user_id, seed=sealed, created_at=unit.now))
+    unit.db.flush()
     return seed
 
 

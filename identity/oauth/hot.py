@@ -174,9 +174,15 @@ class _Door:
         if claims.get("aud") not in audiences or client is None or not client.app.active:
             return None
         if "gid" in claims:
-            return claims if self._live_grant(call, claims) is not None else None
+            grant = self._live_grant(call, claims)
+            return None if grant is None else claims | {"roles": self._roles(call, apps, grant, str(claims["aud"]))}
         with self._database.read() as connection:
             return None if store.is_revoked(connection, str(claims["jti"])) else claims
+
+    def _roles(self, call: HotCall, apps: Apps, grant: Any, audience: str) -> list[str]:
+        """The person's roles in the asking API's application as they are now, whatever the token says."""
+        api = apps.resource_server(audience)
+        return list(self._access.snapshot().roles_in(grant.user_id, api.app.code, call.now)) if api else []
 
     def _live_grant(self, call: HotCall, claims: dict[str, Any]) -> Any:
         """The token's grant while it, its session and its person live."""

@@ -15,6 +15,8 @@ import orjson
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from identity.access.decide import Access
+from identity.access.snapshot import Snapshot
 from identity.audit.models import AuditRecord
 from tests.world import COMPANY, PASSWORD, Browser, World
 
@@ -190,6 +192,10 @@ class Town(World):
         answer = self.call("POST", "/oauth/introspect", data={"token": token}, auth=(quote(api, safe=""), self.secret))
         assert answer.status_code == 200, answer.text
         return answer.json or {}
+
+    def snapshot(self) -> Snapshot:
+        found: Snapshot = self.things[Access].snapshot()
+        return found
 
     def records(self, kind: str, **having: Any) -> list[dict[str, Any]]:
         """The audit records of this kind that have these members."""
