@@ -24,6 +24,7 @@ from identity.core.hot import Edge
 from identity.core.present import install_presentation
 from identity.core.settings import Settings
 from identity.core.unit import Units
+from identity.events.deliver import Composers
 from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
@@ -58,10 +59,10 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     access = Access(snapshots)
     recorder = Recorder(database)
     units = Units(database, recorder, feed, access.guard)
-    notifiers = LogoutNotifiers()
+    notifiers, composers = LogoutNotifiers(), Composers()
     verifiers = Verifiers(database)
 
-    for thing in (settings, database, feed, keyring, registry, access, recorder, units, notifiers):
+    for thing in (settings, database, feed, keyring, registry, access, recorder, units, notifiers, composers):
         web.provide(app, thing)
     web.provide(app, verifiers, as_type=DirectoryVerifier)
     web.provide(app, PageGate(), as_type=web.Gate)
@@ -79,7 +80,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     ):
         app.register_blueprint(blueprint)
     app.cli.add_command(identity_cli)
-    oauth.register_logout(notifiers, keyring, registry, settings)
+    oauth.register_logout(notifiers, composers, keyring, registry, settings)
     cas.register_logout(notifiers, registry)
 
     routes = [

@@ -13,7 +13,7 @@ from flask import current_app
 from flask.cli import AppGroup
 from sqlalchemy import create_engine
 
-from identity import cli_audit
+from identity import cli_audit, oauth
 from identity.access.decide import Access
 from identity.audit import rights
 from identity.configuration import apply as apply_configuration
@@ -26,8 +26,10 @@ from identity.core.record import Actor
 from identity.core.settings import Settings
 from identity.core.unit import Units
 from identity.core.web import use
+from identity.events.deliver import Composers
 from identity.jobs.tasks import tasks
 from identity.jobs.worker import work
+from identity.keys import rotate
 from identity.keys.keyring import ensure_keys
 from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
@@ -123,6 +125,20 @@ def sync_command(source: str, dry_run: bool) -> None:
         raise click.ClickException(outcome.error)
 
 
+@identity_cli.command("rotate-keys")
+@click.option("--revoke", "kid", help="Nothing that this key signed counts from now on.")
+def rotate_keys_command(kid: str | None) -> None:
+    """Take the next step of the signing keys: show the next one, or let one sign that was shown for a day."""
+    root = current_app.extensions["tessera_root"]
+    try:
+        with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
+            lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
+    except TesseraError as error:
+        raise click.ClickException(error.public) from None
+    for line in lines:
+        click.echo(line)
+
+
 @identity_cli.command("worker")
 def worker_command() -> None:
     """Run the background jobs of this node until stopped."""
@@ -135,5 +151,8 @@ def worker_command() -> None:
         signal.signal(number, end)
     use(Feed).start()
     click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
-    work(use(Units), tasks(use(Settings), use(Database), use(Units), use(Access), use(LogoutNotifiers)), stop)
+    doors = (use(Access), use(LogoutNotifiers), use(Composers))
+    root = current_app.extensions["tessera_root"]
+    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, [oauth.forget_expired])
+    work(use(Units), jobs, stop)
     use(Feed).stop()

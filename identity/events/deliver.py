@@ -3,63 +3,107 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
+from sqlalchemy.orm import aliased
 
 from identity.core.errors import TesseraError
 from identity.core.fetch import post_form
 from identity.core.record import Actor
-from identity.core.unit import Units
+from identity.core.unit import Unit, Units
 from identity.events.models import OutboxMessage
 
-BATCH = 50
+BATCH = 64
+SENDERS = 8
 ATTEMPTS_MAX = 24
 PAUSE_MAX_S = 3_600
+# A receiver that says that the message itself is wrong will say so again; these mean "not now".
+AGAIN = frozenset({408, 425, 429})
+
+Compose = Callable[[Mapping[str, Any], datetime], Mapping[str, str]]
 
 
-def deliver_due(units: Units, now: datetime) -> int:
-    """Send what is due; the number delivered."""
+@dataclass(slots=True)
+class Composers:
+    """How the form that is sent is made of a message's payload when it is sent, by kind; the payload itself is sent
+    where none is registered."""
+
+    by_kind: dict[str, Compose] = field(default_factory=dict)
+
+    def register(self, kind: str, compose: Compose) -> None:
+        self.by_kind[kind] = compose
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    id: UUID
+    kind: str
+    destination: str
+    payload: Mapping[str, Any]
+
+
+def deliver_due(units: Units, now: datetime, composers: Composers) -> int:
+    """Send what is due, each receiver's messages one after the other; the number delivered.
+
+    A receiver that is down holds up nobody else: only the first waiting message of a key is due.
+    """
     actor = Actor.system("worker:outbox")
     with units.open(actor, write=False, now=now) as unit:
-        rows = unit.db.execute(
-            select(OutboxMessage).where(OutboxMessage.state == "waiting").order_by(OutboxMessage.id).limit(BATCH)
-        ).scalars()
-        due = [(row.id, row.ordering_key, row.next_at, row.destination, row.payload) for row in rows]
-    delivered = 0
-    waiting: set[str] = set()
-    for message_id, key, next_at, destination, payload in due:
-        if key in waiting or next_at > now:
-            waiting.add(key)
-            continue
-        error = _post(destination, payload)
-        if error:
-            waiting.add(key)
-        _note(units, actor, message_id, error, now)
-        delivered += not error
-    return delivered
-
-
-def _post(destination: str, payload: dict[str, str]) -> str:
-    try:
-        status = post_form(destination, payload)
-    except TesseraError as error:
-        return error.detail
-    return "" if 200 <= status < 300 else f"status {status}"
-
-
-def _note(units: Units, actor: Actor, message_id: UUID, error: str, now: datetime) -> None:
+        due = _due(unit, now)
+    if not due:
+        return 0
+    with ThreadPoolExecutor(min(SENDERS, len(due)), "outbox") as pool:
+        outcomes = list(pool.map(lambda one: _post(one, now, composers), due))
     with units.open(actor, now=now) as unit:
-        row = unit.db.get(OutboxMessage, message_id)
-        if row is None:
-            return
-        row.attempts += 1
-        row.last_error = error or None
-        if not error:
-            row.state, row.delivered_at = "delivered", now
-        elif row.attempts >= ATTEMPTS_MAX:
-            row.state = "failed"
-        else:
-            pause = min(2**row.attempts, PAUSE_MAX_S)
-            row.next_at = now + timedelta(seconds=pause * random.uniform(0.8, 1.2))
+        for one, (error, final) in zip(due, outcomes, strict=True):
+            _note(unit, one.id, error, final=final)
+    return sum(not error for error, _ in outcomes)
+
+
+def _due(unit: Unit, now: datetime) -> list[_Due]:
+    earlier = aliased(OutboxMessage)
+    stands_before = exists().where(
+        earlier.ordering_key == OutboxMessage.ordering_key,
+        earlier.state == "waiting",
+        earlier.id < OutboxMessage.id,
+    )
+    rows = unit.db.execute(
+        select(OutboxMessage)
+        .where(OutboxMessage.state == "waiting", OutboxMessage.next_at <= now, ~stands_before)
+        .order_by(OutboxMessage.next_at)
+        .limit(BATCH)
+    ).scalars()
+    return [_Due(row.id, row.kind, row.destination, row.payload) for row in rows]
+
+
+def _post(message: _Due, now: datetime, composers: Composers) -> tuple[str, bool]:
+    """What went wrong (empty when nothing did), and whether trying again is of no use."""
+    compose = composers.by_kind.get(message.kind)
+    try:
+        status = post_form(message.destination, compose(message.payload, now) if compose else message.payload)
+    except TesseraError as error:
+        return error.detail or error.public, False
+    if 200 <= status < 300:
+        return "", False
+    return f"status {status}", 400 <= status < 500 and status not in AGAIN
+
+
+def _note(unit: Unit, message_id: UUID, error: str, *, final: bool) -> None:
+    row = unit.db.get(OutboxMessage, message_id)
+    if row is None:
+        return
+    row.attempts += 1
+    row.last_error = error or None
+    if not error:
+        row.state, row.delivered_at = "delivered", unit.now
+    elif final or row.attempts >= ATTEMPTS_MAX:
+        row.state = "failed"
+    else:
+        pause = min(2**row.attempts, PAUSE_MAX_S)
+        row.next_at = unit.now + timedelta(seconds=pause * random.uniform(0.8, 1.2))

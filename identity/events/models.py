@@ -21,6 +21,7 @@ class OutboxMessage(Keyed, Base):
     __table_args__ = (
         CheckConstraint("state IN ('waiting', 'delivered', 'failed')", name="state"),
         Index("ix_outbox_message_due", "state", "next_at"),
+        Index("ix_outbox_message_order", "ordering_key", "state", "id"),
     )
 
     kind: Mapped[str]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
 from identity.access.decide import Access
 from identity.audit.alarm import watch_gap
@@ -16,18 +17,29 @@ from identity.core.once import forget_expired
 from identity.core.record import Actor
 from identity.core.settings import Settings
 from identity.core.unit import Units
-from identity.events.deliver import deliver_due
+from identity.events.deliver import Composers, deliver_due
 from identity.jobs.worker import Job
+from identity.keys.rotate import rotate
+from identity.login.authenticate import DELAY_MAX_S, WINDOW_S
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
-from identity.login.models import LoginTransaction
+from identity.login.models import LoginFailure, LoginTransaction
 from identity.shipping.run import Shipper
 from identity.sync.run import run_due
 
+Forget = Callable[[Connection, datetime], None]
+
 
 def tasks(
-    settings: Settings, database: Database, units: Units, access: Access, notifiers: LogoutNotifiers
+    settings: Settings,
+    database: Database,
+    units: Units,
+    access: Access,
+    notifiers: LogoutNotifiers,
+    composers: Composers,
+    root: bytes,
+    forget: Sequence[Forget] = (),
 ) -> list[Job]:
-    """Every background job, with how often it runs."""
+    """Every background job, with how often it runs. `forget`: how the doors drop what nobody could present any more."""
 
     def end_sessions(now: datetime) -> None:
         with units.open(Actor.system("worker:sessions"), now=now) as unit:
@@ -37,6 +49,14 @@ def tasks(
         with database.write() as connection:
             forget_expired(connection, now)
             connection.execute(delete(LoginTransaction).where(LoginTransaction.expires_at < now))
+            old = now - timedelta(seconds=WINDOW_S + DELAY_MAX_S)
+            connection.execute(delete(LoginFailure).where(LoginFailure.window_started < old))
+            for one in forget:
+                one(connection, now)
+
+    def rotate_keys(now: datetime) -> None:
+        with units.open(Actor.system("worker:keys"), now=now) as unit:
+            rotate(unit, root, due_only=True)
 
     def retain(now: datetime) -> None:
         """Only where the app's role owns the tables; else the owner runs `identity retention`."""
@@ -51,9 +71,10 @@ def tasks(
         Job("audit-index", 0.5, lambda now: index_new(database, now)),
         Job("audit-partitions", 3_600, lambda _: make_partitions(database)),
         Job("audit-summary", 5, lambda _: summarize(database)),
-        Job("outbox", 1, lambda now: deliver_due(units, now)),
+        Job("outbox", 1, lambda now: deliver_due(units, now, composers)),
         Job("ship", 1, Shipper(database).run),
         Job("sessions", 1, end_sessions),
         Job("sync", 1, lambda now: run_due(units, now)),
         Job("purge", 60, purge),
+        Job("keys", 3_600, rotate_keys),
     ]

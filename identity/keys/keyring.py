@@ -140,6 +140,7 @@ def make_key(unit: Unit, root: bytes, purpose: str, algorithm: str, state: str) 
             purpose=purpose,
             algorithm=algorithm,
             state=state,
+            since=unit.now,
             purpose_version=row.version,
             wrapped=wrap(key, pem, f"key|{purpose}|{kid}|{row.version}".encode()),
             certificate=certificate,

@@ -22,7 +22,7 @@ class PurposeKey(Base):
 
 
 class KeyRow(Base):
-    """A key of a set: at most one `current` and one `next` for each purpose and algorithm."""
+    """A key of a set: at most one `current` and one `next` for each purpose and algorithm; in its state `since`."""
 
     __tablename__ = "key"
     __table_args__ = (
@@ -42,6 +42,7 @@ class KeyRow(Base):
     purpose: Mapped[str]
     algorithm: Mapped[str]
     state: Mapped[str]
+    since: Mapped[datetime]
     purpose_version: Mapped[int]
     wrapped: Mapped[bytes] = mapped_column(LargeBinary)
     certificate: Mapped[str | None]

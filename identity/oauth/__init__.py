@@ -8,7 +8,8 @@ from identity.oauth.hot import routes as hot_routes
 from identity.oauth.logout import register as register_logout
 from identity.oauth.routes import bp
 from identity.oauth.routes_logout import bp as logout_bp
+from identity.oauth.store import forget_expired
 
 blueprints = (bp, logout_bp)
 
-__all__ = ["blueprints", "hot_routes", "register_logout"]
+__all__ = ["blueprints", "forget_expired", "hot_routes", "register_logout"]

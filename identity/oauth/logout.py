@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -10,6 +13,7 @@ from identity.apps.models import OidcClient
 from identity.apps.registry import Registry
 from identity.core.settings import Settings
 from identity.core.unit import Unit
+from identity.events.deliver import Composers
 from identity.events.outbox import send
 from identity.keys.keyring import Keyring
 from identity.login.logout import LogoutNotifiers, Participant
@@ -17,9 +21,14 @@ from identity.oauth.models import OAuthGrant
 from identity.oauth.tokens import Tokens
 from identity.people.models import User
 
+KIND = "oidc_logout"
 
-def register(notifiers: LogoutNotifiers, keyring: Keyring, registry: Registry, settings: Settings) -> None:
-    """Bind this door's notifier."""
+
+def register(
+    notifiers: LogoutNotifiers, composers: Composers, keyring: Keyring, registry: Registry, settings: Settings
+) -> None:
+    """Bind this door's notifier, and how its messages are made when they are sent: a logout token lives two minutes,
+    and its receiver may be down for longer."""
     tokens = Tokens(settings.public_url, keyring, settings.access_token_ttl_s)
 
     def notify(unit: Unit, participant: Participant) -> None:
@@ -31,14 +40,12 @@ def register(notifiers: LogoutNotifiers, keyring: Keyring, registry: Registry, s
         user = unit.db.get(User, participant.user_id)
         for client in registry.current().clients.values():
             if client.app.id == participant.app_id and client.backchannel_logout_uri and user is not None:
-                token = tokens.logout_token(client.client_id, str(user.sub), participant.sid, unit.now)
-                send(
-                    unit,
-                    "http_form",
-                    client.backchannel_logout_uri,
-                    {"logout_token": token},
-                    f"oidc:{client.client_id}",
-                )
+                payload = {"client_id": client.client_id, "sub": str(user.sub), "sid": participant.sid}
+                send(unit, KIND, client.backchannel_logout_uri, payload, f"oidc:{client.client_id}:{participant.sid}")
+
+    def compose(payload: Mapping[str, Any], now: datetime) -> Mapping[str, str]:
+        token = tokens.logout_token(payload["client_id"], payload["sub"], payload["sid"], now)
+        return {"logout_token": token}
 
     def end_offline(unit: Unit, user_id: UUID, app_id: UUID | None) -> None:
         grants = update(OAuthGrant).where(OAuthGrant.user_id == user_id, OAuthGrant.ended_at.is_(None))
@@ -50,4 +57,5 @@ def register(notifiers: LogoutNotifiers, keyring: Keyring, registry: Registry, s
             )
         unit.db.execute(grants.values(ended_at=unit.now, end_reason="withdrawn"))
 
+    composers.register(KIND, compose)
     notifiers.register("oauth", notify, end_offline)

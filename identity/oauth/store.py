@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, exists, select, update
 
 from identity.core.once import Once
 from identity.core.secrets import digest
@@ -65,3 +65,16 @@ def end_grant(connection: Connection, grant_id: UUID, reason: str, now: datetime
 def is_revoked(connection: Connection, jti: str) -> bool:
     """Whether a token without a grant was revoked."""
     return connection.execute(select(RevokedToken.jti).where(RevokedToken.jti == jti)).first() is not None
+
+
+def forget_expired(connection: Connection, now: datetime) -> None:
+    """Drop codes, refresh tokens and revocations that nobody could present any more, and grants that had them."""
+    before = now - timedelta(days=1)
+    connection.execute(delete(AuthorizationCode).where(AuthorizationCode.expires_at < before))
+    connection.execute(delete(RefreshToken).where(RefreshToken.expires_at < before))
+    connection.execute(delete(RevokedToken).where(RevokedToken.expires_at < before))
+    held = (
+        exists().where(AuthorizationCode.grant_id == OAuthGrant.id),
+        exists().where(RefreshToken.grant_id == OAuthGrant.id),
+    )
+    connection.execute(delete(OAuthGrant).where(OAuthGrant.created_at < before, *(~one for one in held)))
