@@ -5,8 +5,8 @@ from alembic import op
 
 from identity.core import db
 
-revision = "0008_key_since"
-down_revision = "0007_proof"
+revision = "0009_key_since"
+down_revision = "0008_reports_alarms"
 branch_labels = None
 depends_on = None
 
