@@ -258,6 +258,7 @@ def _check_characters() -> None:
     """Raise `Invalid` for a NUL: no field of ours may have one, and PostgreSQL takes none."""
     sent = [request.path, *request.args.values()]
     if request.method == "POST":
+        request.get_data()  # kept, so that a view can still read the body as it came
         sent += request.form.values()
     if any("\0" in one for one in sent):
         raise Invalid("The request is not valid.", "NUL character", code="invalid_request")

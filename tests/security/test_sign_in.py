@@ -155,7 +155,7 @@ def test_more_attempts_than_the_pool_takes_are_told_to_come_again(town: Town) ->
         ("a", "x" * 1_000_000, 400),
         ("a", "x" * 2_000, 400),
         ("x" * 1_000, "b", 400),
-        ("a\x00b", "b", 200),
+        ("a\x00b", "b", 400),
         ("", "", 200),
     ],
     ids=["megabyte", "long password", "long login", "nul", "empty"],
@@ -280,13 +280,13 @@ def test_a_changed_password_ends_what_was_begun_with_the_old_one(town: Town) -> 
     there.sign_in(login)
     offline = town.tokens(there, scope="openid offline_access")["refresh_token"]
     kept = town.tokens(here)["refresh_token"]
-    page = here.go("/account/password")
-    before = cookie(here)
-    wrong = submit(here, "/account/password", page, password="wrong", new_password="another long pass")
+    page = here.go("/account")
+    before, new = cookie(here), "another long pass"
+    wrong = submit(here, "/account/password", page, old="wrong", new=new, again=new)
     assert "is not right" in wrong.text
-    weak = submit(here, "/account/password", page, password=PASSWORD, new_password="short")
+    weak = submit(here, "/account/password", page, old=PASSWORD, new="short", again="short")
     assert 'role="alert"' in weak.text
-    done = submit(here, "/account/password", page, password=PASSWORD, new_password="another long pass")
+    done = submit(here, "/account/password", page, old=PASSWORD, new=new, again=new)
     assert done.request.path == "/account"
     assert cookie(here) != before
     assert there.go("/account").status_code == 303
@@ -301,11 +301,8 @@ def test_a_changed_password_ends_what_was_begun_with_the_old_one(town: Town) -> 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/account/password"),
-        ("POST", "/account/password"),
         ("GET", "/account/factor"),
         ("POST", "/account/factor"),
-        ("POST", "/account/factor/remove"),
         ("POST", "/account/recovery"),
     ],
 )

@@ -48,10 +48,12 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
 OWN = {
     ("GET", "/"),
     ("GET", "/account"),
+    ("POST", "/account/consents/withdraw"),
     ("GET", "/account/factor"),
     ("POST", "/account/factor"),
     ("POST", "/account/factor/remove"),
     ("POST", "/account/password"),
+    ("POST", "/account/recovery"),
     ("POST", "/account/sessions/end"),
 }
 
