@@ -6,7 +6,7 @@ import csv
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 from uuid import UUID
@@ -115,24 +115,20 @@ def export_search() -> Response:
     kind = form.get("format", "")
     if kind not in {"csv", "jsonl"}:
         raise Invalid("The form is not complete.", code="form")
-    file = cast(BinaryIO, SpooledTemporaryFile(MEMORY_MAX))  # noqa: SIM115  sent and closed by the server
-    with _place(), open_unit(write=False) as unit:
-        connection = unit.db.connection()
-        wanted = filter_of(unit, form, zone)
-        done = (
-            export.write_csv(connection, wanted, file, zone)
-            if kind == "csv"
-            else export.write_json_lines(connection, wanted, file)
-        )
-        shown = {name: value for name, value in form.items() if value and name not in {"csrf_token", "format"}}
-        unit.record(
-            Record(
-                kind=Kind.AUDIT_EXPORTED,
-                result="success",
-                data={"filter": shown, "format": kind, "rows": done.rows, "sha256": done.sha256},
+    with ExitStack() as on_failure:
+        file = cast(BinaryIO, on_failure.enter_context(SpooledTemporaryFile(MEMORY_MAX)))
+        with _place(), open_unit(write=False) as unit:
+            connection, now = unit.db.connection(), unit.now
+            wanted = filter_of(unit, form, zone)
+            done = (
+                export.write_csv(connection, wanted, file, zone)
+                if kind == "csv"
+                else export.write_json_lines(connection, wanted, file)
             )
-        )
-        now = unit.now
+            shown = {name: value for name, value in form.items() if value and name not in {"csrf_token", "format"}}
+            data = {"filter": shown, "format": kind, "rows": done.rows, "sha256": done.sha256}
+            unit.record(Record(kind=Kind.AUDIT_EXPORTED, result="success", data=data))
+        on_failure.pop_all()
     file.seek(0)
     media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
     response = send_file(file, media, as_attachment=True, download_name=f"audit-{now:%Y%m%d-%H%M}.{kind}")
