@@ -9,9 +9,10 @@ from identity.console.routes_audit import bp as audit_bp
 from identity.console.routes_people import bp as people_bp
 from identity.console.routes_portal import bp as portal_bp
 from identity.console.routes_proof import bp as proof_bp
+from identity.console.routes_reports import bp as reports_bp
 from identity.console.routes_roles import bp as roles_bp
 from identity.console.routes_sync import bp as sync_bp
 
-blueprints = (portal_bp, people_bp, sync_bp, roles_bp, apps_bp, audit_bp, proof_bp)
+blueprints = (portal_bp, people_bp, sync_bp, roles_bp, apps_bp, audit_bp, proof_bp, reports_bp)
 
 __all__ = ["blueprints"]

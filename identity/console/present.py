@@ -38,7 +38,14 @@ MENU = (
             ("/admin/applications", _("Applications"), "read", "application"),
         ),
     ),
-    (_("Record"), (("/admin/audit", _("Audit"), "read", "audit"),)),
+    (
+        _("Record"),
+        (
+            ("/admin/audit", _("Audit"), "read", "audit"),
+            ("/admin/reports", _("Reports"), "read", "audit"),
+            ("/admin/alarms", _("Alarms"), "read", "audit"),
+        ),
+    ),
 )
 """The console's places: (title, ((address, name, action, resource type), …)); a name is a message id."""
 

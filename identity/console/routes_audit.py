@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
-from flask import Blueprint, make_response, render_template, request
+from flask import Blueprint, g, make_response, render_template, request
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
@@ -15,6 +17,7 @@ from identity.access.decide import Access
 from identity.apps.registry import Registry
 from identity.audit import query
 from identity.audit.kinds import Kind
+from identity.audit.saved import FIELDS, saved_searches
 from identity.console import present, queries
 from identity.console.inputs import parse_day, parse_record_key
 from identity.console.routes_people import paging
@@ -22,6 +25,7 @@ from identity.core.errors import NotFound
 from identity.core.hot import parse_uuid
 from identity.core.record import Record
 from identity.core.settings import Settings
+from identity.core.unit import Unit
 from identity.core.web import open_unit, permission, use
 from identity.people.inputs import fold_login
 from identity.people.models import User
@@ -47,22 +51,11 @@ def search() -> Response:
     args, zone = request.args, use(Settings).zone
     with open_unit(write=False) as unit:
         connection = unit.db.connection()
-        wanted = query.Filter(
-            person=_person(unit, args.get("person", "")),
-            application=args.get("application") or None,
-            resource_id=args.get("object") or None,
-            kind=args.get("kind") or None,
-            result=args.get("result") or None,
-            reason=args.get("reason") or None,
-            request_id=args.get("request_id") or None,
-            since=parse_day(args.get("since", ""), zone),
-            until=parse_day(args.get("until", ""), zone, end=True),
-            text=args.get("q", "")[:200] or None,
-        )
-        page = query.search(connection, wanted, parse_record_key(args.get("after", "")))
+        page = query.search(connection, filter_of(unit, args, zone), parse_record_key(args.get("after", "")))
         shown = {name: value for name, value in args.items() if value and name != "after"}
         unit.record(Record(kind=Kind.AUDIT_SEARCHED, result="success", data={"filter": shown, "rows": len(page.rows)}))
         names = _names(connection, page.rows)
+        saved = saved_searches(unit)
     kinds: dict[str, list[Kind]] = {}
     for one in Kind:
         kinds.setdefault(one.partition(".")[0], []).append(one)
@@ -75,6 +68,9 @@ def search() -> Response:
             results=RESULTS,
             apps=sorted(use(Registry).current().by_code.values(), key=lambda one: one.code),
             args=args,
+            saved=saved,
+            fields=sorted(FIELDS),
+            me=g.actor.user,
             more=any(args.get(name) for name in ("kind", "object", "reason", "request_id", "since", "until")),
             paging=paging(_text(page.next)),
         )
@@ -109,6 +105,22 @@ def record(record_id: UUID) -> Response:
             rules=_rules(body.get("rules", ())),
             raw=orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode(),
         )
+    )
+
+
+def filter_of(unit: Unit, fields: Mapping[str, str], zone: ZoneInfo) -> query.Filter:
+    """What the search form's fields look for; raises `Invalid` for a date that is none."""
+    return query.Filter(
+        person=_person(unit, fields.get("person", "")),
+        application=fields.get("application") or None,
+        resource_id=fields.get("object") or None,
+        kind=fields.get("kind") or None,
+        result=fields.get("result") or None,
+        reason=fields.get("reason") or None,
+        request_id=fields.get("request_id") or None,
+        since=parse_day(fields.get("since", ""), zone),
+        until=parse_day(fields.get("until", ""), zone, end=True),
+        text=fields.get("q", "")[:200] or None,
     )
 
 

@@ -26,10 +26,10 @@ from identity.reports.models import ReportRun, ReportSchedule
 
 def make(unit: Unit, snapshot: Snapshot, code: str, days: int, zone: tzinfo) -> ReportRun:
     """A new report about the last `days` days, in the request's language; raises `NotFound` for an unknown one."""
-    unit.require("export", "audit", code)
     report = REPORTS.get(code)
     if report is None:
         raise NotFound("There is no such report.")
+    unit.require("export", "audit", code)
     connection = unit.db.connection()
     since = unit.now - timedelta(days=days)
     rows = list(report.rows(Source(connection, snapshot, since, unit.now)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 import pytest
@@ -43,6 +44,15 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/audit/<uuid:record_id>"): AUDIT,
     ("GET", "/admin/audit/<uuid:record_id>/proof"): AUDIT,
     ("GET", "/admin/audit/proof"): AUDIT,
+    ("POST", "/admin/audit/export"): AUDIT,
+    ("POST", "/admin/audit/saved"): AUDIT,
+    ("POST", "/admin/audit/saved/<uuid:search_id>/forget"): AUDIT,
+    ("GET", "/admin/reports"): AUDIT,
+    ("POST", "/admin/reports"): AUDIT,
+    ("GET", "/admin/reports/<uuid:run_id>"): AUDIT,
+    ("GET", "/admin/reports/<uuid:run_id>/file"): AUDIT,
+    ("GET", "/admin/alarms"): AUDIT,
+    ("POST", "/admin/alarms/<uuid:alarm_id>/seen"): AUDIT,
 }
 # Everybody who is signed in, for himself.
 OWN = {
@@ -70,8 +80,7 @@ def routes(console: Console, kind: str) -> set[tuple[str, str]]:
 def address(rule: str) -> str:
     """The route with ids of things that are not there: who is let in gets 404, or a form's 400."""
     nothing = str(UUID(int=7))
-    for part in ("<uuid:user_id>", "<uuid:session_id>", "<uuid:group_id>", "<uuid:run_id>", "<uuid:record_id>"):
-        rule = rule.replace(part, nothing)
+    rule = re.sub(r"<uuid:\w+>", nothing, rule)
     return rule.replace("<path:key>", "no:role").replace("<row_id>", "none").replace("<code>", "nothing")
 
 
