@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 import pytest
@@ -35,6 +36,19 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/mappings/<row_id>/edit"): SECURITY,
     ("POST", "/admin/mappings/preview"): SECURITY,
     ("POST", "/admin/mappings"): SECURITY,
+    ("GET", "/admin/assignments"): READERS,
+    ("POST", "/admin/assignments"): SECURITY,
+    ("POST", "/admin/assignments/<uuid:assignment_id>/revoke"): SECURITY,
+    ("GET", "/admin/grants"): READERS,
+    ("POST", "/admin/grants"): SECURITY,
+    ("POST", "/admin/grants/<uuid:grant_id>/revoke"): SECURITY,
+    ("POST", "/admin/administrators"): SECURITY,
+    ("POST", "/admin/administrators/<uuid:proposal_id>"): frozenset({"system", "security"}),
+    ("GET", "/admin/duties"): READERS,
+    ("POST", "/admin/duties/report"): SECURITY,
+    ("POST", "/admin/duties/held/<uuid:gain_id>/release"): SECURITY,
+    ("POST", "/admin/duties/controls"): SECURITY,
+    ("POST", "/admin/duties/controls/<uuid:control_id>/end"): SECURITY,
     ("GET", "/admin/applications"): ANY,
     ("GET", "/admin/applications/<code>"): ANY,
     ("POST", "/admin/applications/<code>/status"): SECURITY,
@@ -70,8 +84,7 @@ def routes(console: Console, kind: str) -> set[tuple[str, str]]:
 def address(rule: str) -> str:
     """The route with ids of things that are not there: who is let in gets 404, or a form's 400."""
     nothing = str(UUID(int=7))
-    for part in ("<uuid:user_id>", "<uuid:session_id>", "<uuid:group_id>", "<uuid:run_id>", "<uuid:record_id>"):
-        rule = rule.replace(part, nothing)
+    rule = re.sub("<uuid:[a-z_]+>", nothing, rule)
     return rule.replace("<path:key>", "no:role").replace("<row_id>", "none").replace("<code>", "nothing")
 
 
