@@ -9,6 +9,7 @@ from flask import Flask, render_template
 
 from identity import api, cas, console, oauth, saml
 from identity.access.decide import Access
+from identity.access.duties import watch
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
 from identity.audit.alarm import gap_state
@@ -67,6 +68,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     web.provide(app, verifiers, as_type=DirectoryVerifier)
     web.provide(app, PageGate(), as_type=web.Gate)
     app.extensions["tessera_root"] = root
+    units.watched_by(watch)
 
     install_presentation(app)
     web.install(app, _error_page)

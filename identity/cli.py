@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 
 from identity import cli_audit, oauth
 from identity.access.decide import Access
+from identity.access.duty_report import report
 from identity.audit import rights
 from identity.configuration import apply as apply_configuration
 from identity.configuration import document, export
@@ -156,3 +157,17 @@ def worker_command() -> None:
     jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, [oauth.forget_expired])
     work(use(Units), jobs, stop)
     use(Feed).stop()
+
+
+@identity_cli.command("duties")
+def duties_command() -> None:
+    """Look who joins separated duties now, keep the report and print it; fails when one has no control."""
+    with use(Units).open(Actor.system("cli:duties")) as unit:
+        row = report(unit)
+    for one in row.findings:
+        sign = "~" if one["mitigated"] else "!"
+        click.echo(f"{sign} {one['level']} {one['rule']} {one['title']}: {one['name']}: {' + '.join(one['duties'])}")
+    uncontrolled = sum(not one["mitigated"] for one in row.findings)
+    click.echo(f"{len(row.findings)} found, {uncontrolled} without a control")
+    if uncontrolled:
+        raise click.exceptions.Exit(1)

@@ -7,13 +7,14 @@ Does not own: where rules and facts come from, the clock, recording; it has no I
 from policies.compare import Change, compare
 from policies.conditions import Condition, compile_condition
 from policies.engine import Engine, PreparedSubject
-from policies.separation import Conflict, static_conflicts
+from policies.separation import Conflict, StaticDuties, static_conflicts
 from policies.types import (
     ANYWHERE,
     Act,
     Action,
     Activation,
     Amount,
+    Carrier,
     Decision,
     DynamicDuty,
     Grant,
@@ -23,6 +24,7 @@ from policies.types import (
     Resource,
     RuleSet,
     Scope,
+    Side,
     StaticDuty,
 )
 from policies.validate import validate
@@ -33,6 +35,7 @@ __all__ = [
     "Action",
     "Activation",
     "Amount",
+    "Carrier",
     "Change",
     "Condition",
     "Conflict",
@@ -47,6 +50,8 @@ __all__ = [
     "Resource",
     "RuleSet",
     "Scope",
+    "Side",
+    "StaticDuties",
     "StaticDuty",
     "compare",
     "compile_condition",

@@ -39,11 +39,15 @@ def casbin_form(rules: RuleSet, subjects: Iterable[tuple[str, Iterable[Grant]]])
 
     A deny that is not inherited is expanded to the subjects that hold its role directly. A restricted grant is left
     out, since Casbin would forget its restriction; a deny that cannot be expressed takes with it every permit of its
-    application, type and action.
+    application, type and action. So does a duty by object; a duty by session takes every permit that is reached
+    through one of its roles. The subjects are those who may act: Casbin knows no state of a person.
     """
+    below = juniors(rules.inheritance)
     expressible = [one for one in rules.permissions if _expressible(one)]
     lost = {_key(one) for one in rules.permissions if not _expressible(one) and one.effect == "deny"}
-    kept = [one for one in expressible if one.effect == "deny" or _key(one) not in lost]
+    lost |= {(duty.application, duty.resource_type, action) for duty in rules.object_duties for action in duty.actions}
+    separated = {one for duty in rules.dynamic_duties for role in duty.roles for one in closure(role, below)}
+    kept = [one for one in expressible if one.effect == "deny" or (_key(one) not in lost and one.role not in separated)]
     lines: list[tuple[str, ...]] = [("g", senior, junior) for senior, junior in rules.inheritance]
     direct: dict[str, list[str]] = {}
     for subject, grants in subjects:
@@ -51,7 +55,6 @@ def casbin_form(rules: RuleSet, subjects: Iterable[tuple[str, Iterable[Grant]]])
             direct.setdefault(grant.role, []).append(subject)
             if not _restricted(grant):
                 lines.append(("g", subject, grant.role))
-    below = juniors(rules.inheritance)
     for one in kept:
         holders = [one.role]
         if one.effect == "deny":

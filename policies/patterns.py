@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import unicodedata
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 ID_MAX = 1_024
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\?#]|%2[eEfF]|%5[cC]|%00|//|(^|/)\.{1,2}(/|$)")
+# What most ids are made of; nothing in it can be read in two ways.
+_PLAIN = re.compile(r"[\w:@~+=,-]+(?:/[\w:@~+=,-]+)*")
+# What one system reads as a separator, a step upwards or nothing at all while another does not: control characters,
+# backslash, query and fragment, percent-encoding, empty and dot segments, a dot or space at a segment's end, and the
+# characters that NFKC turns into '/', '\', '.' or '%', invisible ones and those that turn the direction of writing.
+_FORBIDDEN = re.compile(
+    r"[\x00-\x1f\x7f\\?#]|%[0-9A-Fa-f]{2}|//|(^|/)\.{1,2}(/|$)|[. ](/|$)|(^|/) "
+    r"|[\u2024-\u2026\u2100\u2101\u2105\u2106\u2488-\u249b\u33c2\u33c7\u33d8\ufe19\ufe30\ufe52\ufe68\ufe6a]"
+    r"|[\uff05\uff0e\uff0f\uff3c\U0001f100]"
+    r"|[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+
+T = TypeVar("T")
 
 
 def is_canonical(resource_id: str) -> bool:
-    """Whether an id can be matched as it stands: no empty or dot segments, no encoded slash, no control character."""
+    """Whether an id can be matched as it stands, because no system reads it as another one."""
+    if not 0 < len(resource_id) <= ID_MAX:
+        return False
+    if resource_id.isascii() and _PLAIN.fullmatch(resource_id):
+        return True
     return (
-        0 < len(resource_id) <= ID_MAX
+        not _FORBIDDEN.search(resource_id)
+        and resource_id[0] != "/"
+        and resource_id[-1] != "/"
         and resource_id == resource_id.strip()
-        and not _FORBIDDEN.search(resource_id)
-        and not resource_id.endswith("/")
+        and unicodedata.is_normalized("NFC", resource_id)
     )
 
 
@@ -38,35 +56,46 @@ def problem(pattern: str) -> str | None:
 
 
 @dataclass(slots=True)
-class Trie:
-    """Patterns by segment; `find` yields the numbers of all patterns that match an id."""
+class Trie(Generic[T]):
+    """Patterns by segment, each with one value; `find` gives the values of all patterns that match an id."""
 
-    children: dict[str, Trie] = field(default_factory=dict)
-    here: list[int] = field(default_factory=list)
-    rest: list[int] = field(default_factory=list)
+    children: dict[str, Trie[T]] = field(default_factory=dict)
+    star: Trie[T] | None = None
+    here: T | None = None
+    rest: T | None = None
 
-    def add(self, pattern: str, number: int) -> None:
+    def node(self, pattern: str) -> tuple[Trie[T], bool]:
+        """The node that stands for a pattern, made when it is new, and whether the pattern ends with `**`."""
         node = self
         for segment in pattern.split("/"):
             if segment == "**":
-                node.rest.append(number)
-                return
-            node = node.children.setdefault(segment, Trie())
-        node.here.append(number)
+                return node, True
+            if segment == "*":
+                node.star = node.star or Trie()
+                node = node.star
+            else:
+                node = node.children.setdefault(segment, Trie())
+        return node, False
 
-    def find(self, resource_id: str) -> Iterator[int]:
-        segments = resource_id.split("/")
-        last = len(segments)
-        stack = [(self, 0)]
-        while stack:
-            node, index = stack.pop()
-            yield from node.rest
-            if index == last:
-                yield from node.here
-                continue
-            child = node.children.get(segments[index])
-            if child is not None:
-                stack.append((child, index + 1))
-            star = node.children.get("*")
-            if star is not None:
-                stack.append((star, index + 1))
+    def find(self, resource_id: str) -> list[T]:
+        """The values of all patterns that match; the id must be canonical."""
+        found = [] if self.rest is None else [self.rest]
+        nodes = [self]
+        for segment in resource_id.split("/"):
+            below = []
+            for node in nodes:
+                child = node.children.get(segment)
+                if child is not None:
+                    below.append(child)
+                    if child.rest is not None:
+                        found.append(child.rest)
+                child = node.star
+                if child is not None:
+                    below.append(child)
+                    if child.rest is not None:
+                        found.append(child.rest)
+            if not below:
+                return found
+            nodes = below
+        found.extend(node.here for node in nodes if node.here is not None)
+        return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -95,13 +95,33 @@ class Permission:
     valid_until: datetime | None = None
 
 
+class Carrier(NamedTuple):
+    """An action on a type of an application: whoever has a role with a permit for it carries it."""
+
+    application: str
+    resource_type: str
+    action: str
+
+
+class Side(NamedTuple):
+    """One of the duties that a static rule separates: whoever holds any of these has it."""
+
+    roles: tuple[str, ...] = ()
+    permissions: tuple[Carrier, ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join((*self.roles, *(":".join(one) for one in self.permissions)))
+
+
 class StaticDuty(NamedTuple):
-    """Nobody holds `n` or more of these roles with overlapping scope and validity."""
+    """Nobody has `n` or more of these duties (each of `roles` is one) with overlapping validity and in the same
+    company (or unit, or anywhere: `scope`)."""
 
     id: str
     roles: tuple[str, ...]
     n: int
     scope: str = "company"
+    sides: tuple[Side, ...] = ()
 
 
 class DynamicDuty(NamedTuple):
@@ -141,7 +161,7 @@ class Act(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """The person used a role of a dynamic duty in the session that is asked about."""
+    """The person used a role of a dynamic duty, in a session that has not ended."""
 
     rule: str
     role: str
@@ -165,7 +185,10 @@ class Resource(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question. `now` is the time of the decision; `acts` and `activations` are what is known so far."""
+    """One question. `now` is the time of the decision; `acts` and `activations` are what is known so far.
+
+    `stands_for` is the person in whose place the subject acts, if any: a stand-in's act counts for both.
+    """
 
     subject: PreparedSubject
     action: Action
@@ -175,17 +198,27 @@ class Request:
     intent: str = "ask"
     acts: tuple[Act, ...] = ()
     activations: tuple[Activation, ...] = ()
+    stands_for: str | None = None
+
+    @property
+    def persons(self) -> tuple[str, ...]:
+        """The persons for whom the act would count."""
+        person = self.subject.person
+        return (person,) if self.stands_for in {None, person} else (person, str(self.stands_for))
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The answer: `reason` is a stable code, `rules` the ids of the rules that made it."""
+class Decision(NamedTuple):
+    """The answer: `reason` is a stable code, `rules` the ids of the rules that made it.
+
+    `activates` are the roles of dynamic duties that performing this uses, and that were not in use yet.
+    """
 
     permit: bool
     reason: str
     rules: tuple[str, ...] = ()
-    obligations: tuple[Any, ...] = field(default=())
+    obligations: tuple[Any, ...] = ()
     policy_version: int = 0
+    activates: tuple[Activation, ...] = ()
 
     @classmethod
     def denied(cls, reason: str, policy_version: int, rules: tuple[str, ...] = ()) -> Decision:

@@ -23,7 +23,11 @@ def validate(rules: RuleSet, known_roles: Collection[str]) -> list[str]:
     if circle:
         found.append("roles inherit in a circle: " + " → ".join(circle))
     for duty in rules.static_duties:
-        found += _role_set(duty.id, duty.roles, duty.n, known_roles)
+        found += _role_set(duty.id, duty.roles, duty.n, known_roles, len(duty.sides))
+        named = tuple(role for side in duty.sides for role in side.roles)
+        found += [f"unknown role {role} in duty rule {duty.id}" for role in named if role not in known_roles]
+        if any(not side.roles and not side.permissions for side in duty.sides):
+            found.append(f"duty rule {duty.id} has an empty side")
     for dynamic in rules.dynamic_duties:
         found += _role_set(dynamic.id, dynamic.roles, dynamic.n, known_roles)
     for static in rules.static_duties:
@@ -35,10 +39,10 @@ def validate(rules: RuleSet, known_roles: Collection[str]) -> list[str]:
     return found
 
 
-def _role_set(rule_id: str, roles: tuple[str, ...], n: int, known_roles: Collection[str]) -> list[str]:
+def _role_set(rule_id: str, roles: tuple[str, ...], n: int, known_roles: Collection[str], sides: int = 0) -> list[str]:
     found = [f"unknown role {role} in duty rule {rule_id}" for role in roles if role not in known_roles]
-    if not 2 <= n <= len(set(roles)):
-        found.append(f"duty rule {rule_id} needs 2 ≤ n ≤ the number of its roles")
+    if not 2 <= n <= len(set(roles)) + sides:
+        found.append(f"duty rule {rule_id} needs 2 ≤ n ≤ the number of what it separates")
     return found
 
 

@@ -19,6 +19,8 @@ import orjson
 from sqlalchemy import select
 from werkzeug.test import Client, TestResponse
 
+from identity.access.decide import Access
+from identity.access.snapshot import Snapshot
 from identity.app import create_app
 from identity.audit.models import AuditRecord
 from identity.audit.recorder import Recorder
@@ -136,6 +138,12 @@ class World:
     def unit(self) -> Any:
         """A Unit of the test's own."""
         return self.units.open(Actor.system("test"), now=datetime.now(UTC) + self.ahead)
+
+    def fresh(self) -> Snapshot:
+        """The snapshot, true now also where a busy machine lets its poller wait."""
+        self.things[Feed].follow()
+        access: Access = self.things[Access]
+        return access.snapshot()
 
     @contextmanager
     def later(self, **by: float) -> Iterator[None]:

@@ -11,9 +11,11 @@ from uuid import UUID
 from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
+from identity.access import administration
 from identity.access.snapshot import Snapshot, Snapshots, SnapshotUser
 from identity.audit.kinds import Kind
 from identity.core.errors import Refused
+from identity.core.i18n import gettext_noop as _
 from identity.core.record import Call, Record
 from identity.core.secrets import new_id
 from identity.core.unit import Unit
@@ -23,13 +25,26 @@ from policies import Act, Action, Activation, Amount, Decision, Request, Resourc
 
 SESSIONLESS_DUTY_S = 36_000
 
+_REFUSALS = {
+    "self_grant": _("Nobody grants a role to himself."),
+    "administration_role": _("Administration roles are proposed, and approved by a second administrator."),
+    "no_admin_grant": _("You may not grant roles."),
+    "grant_power": _("You may not do this with roles."),
+    "grant_role": _("You may not grant this role, or what comes with it."),
+    "grant_scope": _("You may not grant a role in this scope."),
+    "grant_target": _("You may not grant roles to these people."),
+    "grant_limit": _("You may not grant a limit as high as this."),
+    "grant_duration": _("You may not grant a role for as long as this."),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
     """May this user do this action on this resource of this application?
 
     `properties.amount` is a `policies.Amount`; `sid` names the session for dynamic separation of duty; `stated` are
-    acts on this object that the application tells of, beside those that we know.
+    acts on this object that the application tells of, beside those that we know; `stands_for` is the user in whose
+    place the subject acts, if any.
     """
 
     application: str
@@ -44,6 +59,7 @@ class AccessRequest:
     acr: str | None = None
     sid: str | None = None
     stated: tuple[Act, ...] = ()
+    stands_for: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,7 @@ class Decided:
     facts_revision: int
     snapshot: Snapshot
     rules: tuple[str, ...] = ()
+    activates: tuple[Activation, ...] = ()
 
 
 class Access:
@@ -75,18 +92,23 @@ class Access:
 
         Raises `Unavailable` when no decision can be made: that is never an answer.
         """
-        decided, record = self._evaluate(self.snapshot(), request, call.now, (), ())
+        decided, record = evaluate_in(self.snapshot(), request, call.now, (), ())
         call.records.append(record)
         return decided
 
     def evaluate(self, request: AccessRequest, now: datetime) -> tuple[Decided, Record]:
         """Decide and return the record for a caller that joins several of them (an AuthZEN batch)."""
-        return self._evaluate(self.snapshot(), request, now, (), ())
+        return evaluate_in(self.snapshot(), request, now, (), ())
 
     def peek(self, request: AccessRequest, now: datetime) -> bool:
         """Whether a menu entry or tile should be drawn; not recorded, and never a guard."""
-        decided, _ = self._evaluate(self.snapshot(), request, now, (), ())
+        decided, _ = evaluate_in(self.snapshot(), request, now, (), ())
         return decided.permit
+
+    def may_read(self, user: SnapshotUser, resource_type: str, now: datetime) -> bool:
+        """Whether the user's own administration roles show him all of this, not his rights to grant alone."""
+        request = AccessRequest(CONSOLE_APPLICATION, user.id, resource_type, "page", "read")
+        return self.snapshot().engine.evaluate(engine_request(request, user, now)).permit
 
     def touches_duty(self, request: AccessRequest) -> bool:
         """Whether performing this reads or writes acts, so that it must be decided by `perform`."""
@@ -106,8 +128,8 @@ class Access:
         snapshot = self.snapshot()
         user = snapshot.users.get(request.user) if request.user else None
         acts = (*self._acts(connection, request), *request.stated)
-        activations = self._activations(connection, user, request, call.now)
-        decided, record = self._evaluate(snapshot, request, call.now, acts, activations)
+        activations = self._activations(connection, user, call.now)
+        decided, record = evaluate_in(snapshot, request, call.now, acts, activations)
         if decided.permit and request.intent == "perform" and user is not None:
             self._remember(connection, snapshot, user, request, decided, call.now)
         return decided, record
@@ -118,8 +140,8 @@ class Access:
             return  # BEGIN IMMEDIATE has the only write lock there is
         snapshot = self.snapshot()
         keys = {f"object:{r.application}:{r.resource_type}:{r.resource_id}" for r in requests}
-        users = [snapshot.users[r.user] for r in requests if r.user is not None and r.user in snapshot.users]
-        keys |= {f"person:{user.person_id}" for user in users}
+        ids = {one for r in requests for one in (r.user, r.stands_for) if one is not None}
+        keys |= {f"person:{snapshot.users[one].person_id}" for one in ids if one in snapshot.users}
         for key in sorted(keys):
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
 
@@ -142,38 +164,14 @@ class Access:
             intent="perform",
             sid=str(unit.actor.session) if unit.actor.session else None,
         )
-        if not self.decide(unit, request).permit:
+        decided = self.decide(unit, request)
+        if not decided.permit:
+            sentence = _REFUSALS.get(decided.reason)
             raise Refused(
-                "You may not do this.",
+                sentence or _("You may not do this."),
                 f"{action} {resource_type} {resource_id}",
-                code="forbidden",
+                code=decided.reason if sentence else "forbidden",
             )
-
-    def _evaluate(
-        self,
-        snapshot: Snapshot,
-        request: AccessRequest,
-        now: datetime,
-        acts: tuple[Act, ...],
-        activations: tuple[Activation, ...],
-    ) -> tuple[Decided, Record]:
-        user = snapshot.users.get(request.user) if request.user else None
-        if user is None:
-            decision = Decision.denied("subject_unknown", snapshot.policy_version)
-        else:
-            decision = snapshot.engine.evaluate(engine_request(request, user, now, acts, activations))
-        roles = snapshot.roles_in(user.id, request.application, now) if user and decision.permit else ()
-        decided = Decided(
-            permit=decision.permit,
-            reason=decision.reason,
-            obligations=decision.obligations,
-            roles=roles,
-            policy_version=snapshot.policy_version,
-            facts_revision=snapshot.facts_revision,
-            snapshot=snapshot,
-            rules=decision.rules,
-        )
-        return decided, _record(request, user, decided, acts, activations)
 
     def _acts(self, connection: Connection, request: AccessRequest) -> tuple[Act, ...]:
         rows = connection.execute(
@@ -189,17 +187,17 @@ class Access:
         self,
         connection: Connection,
         user: SnapshotUser | None,
-        request: AccessRequest,
         now: datetime,
     ) -> tuple[Activation, ...]:
+        """Roles in use in any session of the person that has not ended: another identity or a second session of the
+        same person is blocked as well (foundations §4)."""
         if user is None:
             return ()
         rows = connection.execute(
-            select(DutyActivation.rule_id, DutyActivation.role_key).where(
-                DutyActivation.person_id == user.person_id,
-                DutyActivation.session == (request.sid or ""),
-                DutyActivation.expires_at > now,
-            )
+            select(DutyActivation.rule_id, DutyActivation.role_key)
+            .where(DutyActivation.person_id == user.person_id, DutyActivation.expires_at > now)
+            .distinct()
+            .order_by(DutyActivation.rule_id, DutyActivation.role_key)
         )
         return tuple(Activation(rule, role) for rule, role in rows)
 
@@ -213,21 +211,26 @@ class Access:
         now: datetime,
     ) -> None:
         maker: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        persons = [user.person_id]
+        if request.stands_for and snapshot.users[request.stands_for].person_id not in persons:
+            persons.append(snapshot.users[request.stands_for].person_id)
         if snapshot.engine.names_object_duty(request.application, request.resource_type, request.action):
-            connection.execute(
-                maker(ObjectAct)
-                .values(
-                    id=new_id(),
-                    application=request.application,
-                    resource_type=request.resource_type,
-                    resource_id=request.resource_id,
-                    person_id=user.person_id,
-                    action=request.action,
-                    at=now,
+            for person_id in persons:
+                connection.execute(
+                    maker(ObjectAct)
+                    .values(
+                        id=new_id(),
+                        application=request.application,
+                        resource_type=request.resource_type,
+                        resource_id=request.resource_id,
+                        person_id=person_id,
+                        action=request.action,
+                        at=now,
+                    )
+                    .on_conflict_do_nothing()
                 )
-                .on_conflict_do_nothing()
-            )
-        for rule, role in snapshot.engine.activated(user.subject, decided.rules):
+        expires_at = now + timedelta(seconds=SESSIONLESS_DUTY_S)
+        for rule, role in decided.activates:
             connection.execute(
                 maker(DutyActivation)
                 .values(
@@ -237,10 +240,56 @@ class Access:
                     role_key=role,
                     session=request.sid or "",
                     at=now,
-                    expires_at=now + timedelta(seconds=SESSIONLESS_DUTY_S),
+                    expires_at=expires_at,
                 )
-                .on_conflict_do_nothing()
+                .on_conflict_do_update(
+                    index_elements=["person_id", "rule_id", "role_key", "session"],
+                    set_={"at": now, "expires_at": expires_at},
+                )
             )
+
+
+def evaluate_in(
+    snapshot: Snapshot,
+    request: AccessRequest,
+    now: datetime,
+    acts: tuple[Act, ...],
+    activations: tuple[Activation, ...],
+) -> tuple[Decided, Record]:
+    """The decision by this snapshot, and its record; nothing else is read."""
+    user = snapshot.users.get(request.user) if request.user else None
+    principal = snapshot.users.get(request.stands_for) if request.stands_for else None
+    if user is None or (request.stands_for and principal is None):
+        decision = Decision.denied("subject_unknown", snapshot.policy_version)
+    elif request.application == CONSOLE_APPLICATION:
+        decision = _in_console(snapshot, user, request, now)
+    else:
+        asked = engine_request(request, user, now, acts, activations, principal)
+        decision = snapshot.engine.evaluate(asked)
+    roles = snapshot.roles_in(user.id, request.application, now) if user and decision.permit else ()
+    decided = Decided(
+        permit=decision.permit,
+        reason=decision.reason,
+        obligations=decision.obligations,
+        roles=roles,
+        policy_version=snapshot.policy_version,
+        facts_revision=snapshot.facts_revision,
+        snapshot=snapshot,
+        rules=decision.rules,
+        activates=decision.activates,
+    )
+    return decided, _record(request, user, decided, acts, activations, principal)
+
+
+def _in_console(snapshot: Snapshot, user: SnapshotUser, request: AccessRequest, now: datetime) -> Decision:
+    """Granting roles is decided by AdminGrants alone; everything else by the console's built-in rules."""
+    action, kind = request.action, request.resource_type
+    if administration.concerns(action, kind):
+        return administration.decide(snapshot, user, action, kind, request.resource_id, request.properties, now)
+    decision = snapshot.engine.evaluate(engine_request(request, user, now))
+    if not decision.permit and administration.opens(snapshot, user, action, kind, now):
+        return Decision(True, "permitted", ("admin-grant",), (), snapshot.policy_version)
+    return decision
 
 
 def engine_request(
@@ -249,8 +298,10 @@ def engine_request(
     now: datetime,
     acts: tuple[Act, ...] = (),
     activations: tuple[Activation, ...] = (),
+    principal: SnapshotUser | None = None,
 ) -> Request:
-    """The question as the engine takes it: about this user, with these acts and activations known."""
+    """The question as the engine takes it: about this user, with these acts and activations known, in the place of
+    `principal` if any."""
     return Request(
         subject=user.subject,
         action=Action(request.action, request.action_properties),
@@ -260,6 +311,7 @@ def engine_request(
         intent=request.intent,
         acts=acts,
         activations=activations,
+        stands_for=str(principal.person_id) if principal else None,
     )
 
 
@@ -273,6 +325,7 @@ def _record(
     decided: Decided,
     acts: tuple[Act, ...],
     activations: tuple[Activation, ...],
+    principal: SnapshotUser | None,
 ) -> Record:
     whole: dict[str, Any] = {
         "properties": _plain(request.properties),
@@ -286,6 +339,8 @@ def _record(
         whole["activations"] = [[one.rule, one.role] for one in activations]
     if request.sid:
         whole["sid"] = request.sid
+    if principal:
+        whole["stands_for"] = {"user": str(principal.id), "person": str(principal.person_id)}
     return Record(
         kind=Kind.DECISION_MADE,
         result="permit" if decided.permit else "deny",

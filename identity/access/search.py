@@ -87,8 +87,9 @@ def _subjects(connection: Connection, snapshot: Snapshot, search: Search, now: d
 
 
 def _candidates(snapshot: Snapshot, search: Search) -> Iterator[SnapshotUser]:
-    """Users behind the cursor who hold a role that carries the action at all, oldest first (ids grow with time)."""
-    carriers = snapshot.engine.carriers(search.app.code, search.request.resource_type, search.request.action)
+    """Users behind the cursor whose roles carry the action there at all, oldest first (ids grow with time)."""
+    request = search.request
+    carriers = snapshot.engine.carriers(search.app.code, request.resource_type, request.action, request.resource_id)
     after = UUID(search.after) if search.after else None
     for user_id, user in snapshot.users.items():
         if user.subject.mask & carriers and (after is None or user_id > after):

@@ -6,16 +6,21 @@ when the process could not confirm its freshness within a second (foundations §
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from identity.access.console import BUILT_IN_PERMISSIONS
+from identity.access.overlay import Overlay
 from identity.access.subject import (
+    Holder,
     Identity,
+    load_admin_grants,
+    load_assignments,
+    load_held_gains,
     load_identities,
     load_org,
     load_rules,
@@ -26,8 +31,9 @@ from identity.core.errors import Unavailable
 from identity.core.facts import Counter
 from identity.core.feed import Feed
 from identity.roles import rules
+from identity.roles.delegation import Bounds
 from identity.roles.inputs import RuleSetInput
-from identity.roles.mapping import Derivation, MappingWorld, derive
+from identity.roles.mapping import AssignmentFact, Derivation, MappingWorld, derive
 from policies import Engine, PreparedSubject
 
 
@@ -66,8 +72,9 @@ class Snapshot:
     engine: Engine
     world: MappingWorld
     org: Mapping[str, Sequence[str]]
-    users: Mapping[UUID, SnapshotUser]
-    by_sub: Mapping[str, UUID]
+    users: Overlay[UUID, SnapshotUser]
+    by_sub: Overlay[str, UUID]
+    admin_grants: Mapping[Holder, tuple[Bounds, ...]]
 
     def user(self, user_id: UUID) -> SnapshotUser | None:
         return self.users.get(user_id)
@@ -109,14 +116,10 @@ class Snapshots:
     def reload(self) -> None:
         """Build the whole snapshot from the tables."""
         with self._database.read(consistent=True) as connection:
-            revision = connection.execute(select(Counter.facts_revision)).scalar_one()
-            version, content = load_rules(connection)
-            org = load_org(connection)
-            world = load_world(connection, content)
-            identities = load_identities(connection, org)
-        self._snapshot = assemble(revision, version, content, org, world, identities)
+            self._snapshot = load(connection, connection.execute(select(Counter.facts_revision)).scalar_one())
 
     def _reload_users(self, ids: Sequence[str] | None) -> None:
+        """Read what concerns these users again: their state and facts, what is assigned to them and held back."""
         before = self._snapshot
         if ids is None or before is None:
             self.reload()
@@ -124,14 +127,44 @@ class Snapshots:
         wanted = [UUID(one) for one in ids]
         with self._database.read(consistent=True) as connection:
             revision = connection.execute(select(Counter.facts_revision)).scalar_one()
-            world = load_world(connection, before.content)
             identities = load_identities(connection, before.org, wanted)
-        users = dict(before.users)
-        subs = dict(before.by_sub)
-        for user_id, identity in identities.items():
-            users[user_id] = _prepare(before.engine, world, identity)
-            subs[identity.sub] = user_id
-        self._snapshot = replace(before, facts_revision=revision, world=world, users=users, by_sub=subs)
+            assignments = load_assignments(connection, users=wanted)
+            held = load_held_gains(connection, persons={one.person_id for one in identities.values()})
+        self._snapshot = with_users(before, revision, identities, assignments, held)
+
+
+def load(connection: Connection, revision: int, users: Collection[UUID] | None = None) -> Snapshot:
+    """The snapshot of what was known at this facts revision, under the rules that were in force; of these users
+    only where they are named."""
+    version, content = load_rules(connection, revision)
+    org = load_org(connection, revision)
+    world = load_world(connection, content, org, revision)
+    identities = load_identities(connection, org, users, revision)
+    made = assemble(revision, version, content, org, world, identities)
+    return replace(made, admin_grants=load_admin_grants(connection, revision))
+
+
+def with_users(
+    before: Snapshot,
+    revision: int,
+    identities: Mapping[UUID, Identity],
+    assignments: Mapping[Holder, tuple[AssignmentFact, ...]],
+    held: Mapping[UUID, frozenset[tuple[str, str]]],
+) -> Snapshot:
+    """The snapshot with these users as they are now; everything else is shared."""
+    world = replace(
+        before.world,
+        assignments=Overlay.of(before.world.assignments).with_entries(assignments),
+        held_gains=Overlay.of(before.world.held_gains).with_entries(held),
+    )
+    users = {user_id: _prepare(before.engine, world, identity) for user_id, identity in identities.items()}
+    return replace(
+        before,
+        facts_revision=revision,
+        world=world,
+        users=before.users.with_entries(users),
+        by_sub=before.by_sub.with_entries({identity.sub: user_id for user_id, identity in identities.items()}),
+    )
 
 
 def assemble(
@@ -144,7 +177,8 @@ def assemble(
 ) -> Snapshot:
     """A snapshot of these facts under these rules; pure, so a draft is previewed by the same function."""
     engine = Engine(rules.rule_set(content, version, BUILT_IN_PERMISSIONS), org)
-    users = {user_id: _prepare(engine, world, identity) for user_id, identity in identities.items()}
+    shared: dict[Derivation, Derivation] = {}
+    users = {user_id: _prepare(engine, world, identity, shared) for user_id, identity in identities.items()}
     return Snapshot(
         facts_revision=revision,
         policy_version=version,
@@ -152,13 +186,20 @@ def assemble(
         engine=engine,
         world=world,
         org=org,
-        users=users,
-        by_sub={identity.sub: user_id for user_id, identity in identities.items()},
+        users=Overlay(users),
+        by_sub=Overlay({identity.sub: user_id for user_id, identity in identities.items()}),
+        admin_grants={},
     )
 
 
-def _prepare(engine: Engine, world: MappingWorld, identity: Identity) -> SnapshotUser:
+def _prepare(
+    engine: Engine, world: MappingWorld, identity: Identity, shared: dict[Derivation, Derivation] | None = None
+) -> SnapshotUser:
+    """The identity ready to be decided about. Users who are in the same group have equal derivations: with `shared`
+    they hold the same ones."""
     derivations = derive(identity.facts, world)
+    if shared is not None:
+        derivations = tuple(shared.setdefault(one, one) for one in derivations)
     subject = engine.subject(
         subject_id=identity.sub,
         person=str(identity.person_id),

@@ -68,6 +68,15 @@ class Kind(StrEnum):
     ASSIGNMENT_ADDED = "roles.assignment.added"
     ASSIGNMENT_REVOKED = "roles.assignment.revoked"
     POLICY_PUBLISHED = "roles.policy.published"
+    GAIN_HELD = "roles.gain.held"
+    GAIN_RELEASED = "roles.gain.released"
+    MITIGATION_ADDED = "roles.mitigation.added"
+    MITIGATION_ENDED = "roles.mitigation.ended"
+    DUTIES_REPORTED = "roles.duties.reported"
+    ADMIN_GRANT_ADDED = "roles.admin_grant.added"
+    ADMIN_GRANT_REVOKED = "roles.admin_grant.revoked"
+    PROPOSAL_MADE = "roles.proposal.made"
+    PROPOSAL_DECIDED = "roles.proposal.decided"
 
     APPLICATION_CREATED = "apps.application.created"
     APPLICATION_CHANGED = "apps.application.changed"
@@ -184,6 +193,15 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.ASSIGNMENT_ADDED: "{actor} assigned the role {resource}",
     Kind.ASSIGNMENT_REVOKED: "{actor} revoked the role {resource}",
     Kind.POLICY_PUBLISHED: "{actor} published policy version {resource}",
+    Kind.GAIN_HELD: "The role {resource} was held back from {person}: it would join separated duties",
+    Kind.GAIN_RELEASED: "The role {resource} is no longer held back from {person}",
+    Kind.MITIGATION_ADDED: "{actor} accepted that {person} breaks the duty rule {resource}, under a control",
+    Kind.MITIGATION_ENDED: "{actor} ended the control for the duty rule {resource} of {person}",
+    Kind.DUTIES_REPORTED: "Separated duties were checked",
+    Kind.ADMIN_GRANT_ADDED: "{actor} gave a right to grant roles",
+    Kind.ADMIN_GRANT_REVOKED: "{actor} took a right to grant roles away",
+    Kind.PROPOSAL_MADE: "{actor} proposed the administration role {resource} for {person}",
+    Kind.PROPOSAL_DECIDED: "{actor} decided on the administration role {resource} for {person}",
     Kind.APPLICATION_CREATED: "{actor} created the application {application}",
     Kind.APPLICATION_CHANGED: "{actor} changed the application {application}",
     Kind.APPLICATION_FACE_CHANGED: "{actor} changed how {application} signs in",

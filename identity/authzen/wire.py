@@ -20,6 +20,9 @@ EVALUATIONS_MAX = 1_000
 TEXT_MAX = 1_024
 
 # Who a resource's properties say has acted on it, and the action that this is.
+_OURS = frozenset({"intent", "sid", "acr", "on_behalf_of"})
+# No user has this id, so acting in the place of somebody unknown is denied.
+_NOBODY = UUID(int=0)
 _STATED = {"submitter": "submit", "reviewer": "review", "approver": "approve", "payer": "pay"}
 
 REASONS = {
@@ -75,11 +78,12 @@ def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sou
         action=action["name"],
         properties=stated,
         action_properties=properties(action, "action"),
-        context={name: value for name, value in context.items() if name not in {"intent", "sid", "acr"}},
+        context={name: value for name, value in context.items() if name not in _OURS},
         intent=intent,
         acr=_text_or_none(context, "acr"),
         sid=_text_or_none(context, "sid"),
         stated=_stated(stated, snapshot, resolve),
+        stands_for=_stands_for(context, resolve),
     )
 
 
@@ -159,6 +163,12 @@ def _text_or_none(context: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(value, str) or len(value) > TEXT_MAX:
         raise Invalid(f"context.{name} must be a string.", code="invalid_request")
     return value
+
+
+def _stands_for(context: Mapping[str, Any], resolve: Resolve) -> UUID | None:
+    """`context.on_behalf_of`: the subject id of the person in whose place the subject acts (代理审批)."""
+    subject_id = _text_or_none(context, "on_behalf_of")
+    return None if subject_id is None else resolve(subject_id) or _NOBODY
 
 
 def _stated(properties: Mapping[str, Any], snapshot: Snapshot, resolve: Resolve) -> tuple[Act, ...]:

@@ -14,6 +14,7 @@ from identity.apps.inputs import ApiInput, ApplicationInput, OidcInput
 from identity.apps.models import Application
 from identity.configuration.absent import absent
 from identity.configuration.document import ApplicationPart, DirectoryPart, Document
+from identity.configuration.grants import put_admin_grants
 from identity.core.record import Record
 from identity.core.secrets import read_secret
 from identity.core.unit import Unit
@@ -69,6 +70,7 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword,
         )
     for target in document.shipping:
         put_target(unit, target.model_copy(update={"secret": _resolved(target.secret, base)}), managed_by="file")
+    put_admin_grants(unit, document.admin_grants)
     lines = [_line(record) for record in unit.records[start:]]
     if version is not None:
         old, new = load_rules(unit, before), wanted

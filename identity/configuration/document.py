@@ -14,16 +14,19 @@ from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput
 from identity.core.errors import Invalid
 from identity.people.inputs import Code, Login, OrgUnitInput, Plain
 from identity.roles.inputs import (
+    AdminGrantInput,
     AmountInput,
     DutyRuleInput,
     InheritanceInput,
     MappingInput,
+    PairInput,
     PermissionInput,
     RoleInput,
     RoleKey,
     RuleSetInput,
     ScopeTransform,
 )
+from identity.roles.service_duties import library
 from identity.shipping.inputs import TargetInput
 
 SecretRef = Annotated[str, StringConstraints(pattern=r"^(file|env):.+$")]
@@ -123,6 +126,79 @@ class MappingPart(_Part):
         return cls.model_validate({row.source_kind: row.source, **values})
 
 
+class DutyPart(_Part):
+    """A pair of the duty library between what has its sides here: role keys, or [application, type, action].
+
+    A pair by object names `application`, `type` and the `actions` in their order instead of `a` and `b`.
+    """
+
+    pair: Code
+    id: Code | None = None
+    a: tuple[RoleKey | tuple[Code, Code, Code], ...] = ()
+    b: tuple[RoleKey | tuple[Code, Code, Code], ...] = ()
+    application: Code | None = None
+    type: Code | None = None
+    actions: tuple[Code, ...] = ()
+
+    def rule(self, pairs: Mapping[str, PairInput]) -> DutyRuleInput:
+        """Raises `Invalid` for an unknown pair or one that is not told what it is about."""
+        pair = pairs.get(self.pair)
+        if pair is None:
+            raise Invalid(f"The duty library has no pair {self.pair!r}.", code="invalid_configuration")
+        if pair.kind == "object":
+            definition: dict[str, Any] = {
+                "application": self.application,
+                "type": self.type,
+                "actions": list(self.actions),
+            }
+            complete = bool(self.application and self.type and self.actions)
+        else:
+            definition = {"sides": [_side(self.a), _side(self.b)], "n": 2, "scope": pair.scope}
+            complete = bool(self.a and self.b)
+        if not complete:
+            raise Invalid(f"The pair {self.pair} is not told what it separates here.", code="invalid_configuration")
+        return DutyRuleInput(
+            id=self.id or self.pair,
+            kind=pair.kind,
+            title=f"{pair.a} ≠ {pair.b}",
+            level=pair.level,
+            definition=definition,
+        )
+
+
+def _side(entries: tuple[Any, ...]) -> dict[str, Any]:
+    return {
+        "roles": [one for one in entries if isinstance(one, str)],
+        "permissions": [list(one) for one in entries if not isinstance(one, str)],
+    }
+
+
+class AdminGrantPart(_Part):
+    """A right to grant roles, of a user (by login) or of those who hold a role."""
+
+    user: Login | None = None
+    role: RoleKey | None = None
+    powers: tuple[Literal["assign", "revoke", "approve"], ...]
+    roles: tuple[RoleKey, ...]
+    company: Code | None = None
+    org_unit: Code | None = None
+    business_type: Code | None = None
+    limit: AmountInput = None
+    max_days: int | None = None
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    @model_validator(mode="after")
+    def _one_holder(self) -> AdminGrantPart:
+        if (self.user is None) == (self.role is None):
+            raise ValueError("needs exactly one of user, role")
+        return self
+
+    def grant(self, holder: str) -> AdminGrantInput:
+        values = self.model_dump(exclude={"user", "role"})
+        return AdminGrantInput(holder_kind="user" if self.user else "role", holder=holder, **values)
+
+
 class AdministratorPart(_Part):
     """A local identity with built-in console roles, made on an empty installation."""
 
@@ -142,17 +218,20 @@ class Document(_Part):
     permissions: tuple[PermissionPart, ...] = ()
     inheritance: tuple[InheritanceInput, ...] = ()
     mappings: tuple[MappingPart, ...] = ()
-    duties: tuple[DutyRuleInput, ...] = ()
+    duties: tuple[DutyRuleInput | DutyPart, ...] = ()
+    duty_pairs: tuple[PairInput, ...] = ()
+    admin_grants: tuple[AdminGrantPart, ...] = ()
     administrators: tuple[AdministratorPart, ...] = ()
     shipping: tuple[TargetInput, ...] = ()
 
     def rules(self) -> RuleSetInput:
-        """The policy version that this document describes."""
+        """The policy version that this document describes; its own pairs stand before the library's."""
+        pairs = {**library(), **{one.id: one for one in self.duty_pairs}}
         return RuleSetInput(
             permissions=tuple(row for part in self.permissions for row in part.rows()),
             inheritance=self.inheritance,
             mappings=tuple(part.row() for part in self.mappings),
-            duties=self.duties,
+            duties=tuple(one if isinstance(one, DutyRuleInput) else one.rule(pairs) for one in self.duties),
         )
 
 

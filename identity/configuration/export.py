@@ -13,6 +13,7 @@ from sqlalchemy import select
 from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput, SamlInput
 from identity.apps.models import Application, CasService, OidcClient, ResourceServer, SamlServiceProvider
 from identity.configuration.document import MappingPart, PermissionPart
+from identity.configuration.grants import admin_grants
 from identity.core.unit import Unit
 from identity.directory.models import DirectorySource
 from identity.people.inputs import OrgUnitInput
@@ -46,6 +47,7 @@ def export(unit: Unit) -> str:
             for row in _rows(unit, ShipTarget, ShipTarget.code)
         ],
         "duties": [row.model_dump(mode="json") for row in content.duties],
+        "admin_grants": [_dump(part) for part in admin_grants(unit)],
     }
     return yaml.safe_dump(
         {name: part for name, part in document.items() if part},

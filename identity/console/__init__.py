@@ -6,6 +6,8 @@ Does not own: any rule; every change is a service of its area.
 
 from identity.console.routes_apps import bp as apps_bp
 from identity.console.routes_audit import bp as audit_bp
+from identity.console.routes_duties import bp as duties_bp
+from identity.console.routes_grants import bp as grants_bp
 from identity.console.routes_people import bp as people_bp
 from identity.console.routes_portal import bp as portal_bp
 from identity.console.routes_proof import bp as proof_bp
@@ -13,6 +15,17 @@ from identity.console.routes_reports import bp as reports_bp
 from identity.console.routes_roles import bp as roles_bp
 from identity.console.routes_sync import bp as sync_bp
 
-blueprints = (portal_bp, people_bp, sync_bp, roles_bp, apps_bp, audit_bp, proof_bp, reports_bp)
+blueprints = (
+    portal_bp,
+    people_bp,
+    sync_bp,
+    roles_bp,
+    grants_bp,
+    duties_bp,
+    apps_bp,
+    audit_bp,
+    proof_bp,
+    reports_bp,
+)
 
 __all__ = ["blueprints"]

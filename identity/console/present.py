@@ -35,6 +35,9 @@ MENU = (
         (
             ("/admin/roles", _("Roles"), "read", "role"),
             ("/admin/mappings", _("Role mappings"), "read", "mapping"),
+            ("/admin/assignments", _("Assignments"), "read", "assignment"),
+            ("/admin/grants", _("Rights to grant"), "read", "admin_grant"),
+            ("/admin/duties", _("Separated duties"), "read", "duty"),
             ("/admin/applications", _("Applications"), "read", "application"),
         ),
     ),

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, insert, select, update
+from sqlalchemy import CheckConstraint, ColumnElement, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from identity.core.db import Base, Fact, Json
@@ -165,6 +165,13 @@ def _has(row: Fact, values: Mapping[str, Any]) -> bool:
 
 def _open_facts(session: Session, table: type[Fact], key: Mapping[str, Any]) -> list[Fact]:
     return list(session.execute(select(table).filter_by(**key).where(table.rev_until.is_(None))).scalars())
+
+
+def known(table: type[Fact], revision: int | None = None) -> ColumnElement[bool]:
+    """The rows of a fact table that are known now, or that were known at a revision."""
+    if revision is None:
+        return table.rev_until.is_(None)
+    return (table.rev_from <= revision) & (table.rev_until.is_(None) | (table.rev_until > revision))
 
 
 def current_revision(session: Session) -> int:

@@ -51,6 +51,14 @@ class Guard(Protocol):
     ) -> None: ...
 
 
+class Watch(Protocol):
+    """Port to what must hold after every change; raises `Conflict` when this Unit must not commit."""
+
+    def __call__(self, unit: Unit, revision: int) -> None:
+        """The Unit's facts are written as `revision`; the watch may add to its records."""
+        ...
+
+
 @dataclass(slots=True)
 class Unit:
     """One act in one transaction; see `Units.open`."""
@@ -90,6 +98,11 @@ class Units:
         self._sink = sink
         self._feed = feed
         self._guard = guard
+        self._watch: Watch | None = None
+
+    def watched_by(self, watch: Watch) -> None:
+        """Every Unit with facts is looked at before it commits from now on; tools that give no role do without."""
+        self._watch = watch
 
     @contextmanager
     def open(
@@ -133,6 +146,8 @@ class Units:
                 if write:
                     session.flush()
                     revision = unit.facts.flush(session, unit.now)
+                    if revision is not None and self._watch is not None:
+                        self._watch(unit, revision)
                     self._sink.write(connection, unit, unit.records, revision)
                     changed = bool(unit.facts.touched)
             committed = write

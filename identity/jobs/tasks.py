@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete
 
 from identity.access.decide import Access
+from identity.access.duty_report import report_due
 from identity.audit.alarm import watch_gap
 from identity.audit.index import index_new
 from identity.audit.retention import purge_buried, request_purges
@@ -74,6 +75,7 @@ def tasks(
         Job("outbox", 1, lambda now: deliver_due(units, now, composers)),
         Job("ship", 1, Shipper(database).run),
         Job("sessions", 1, end_sessions),
+        Job("duties", 600, lambda now: report_due(units, settings.zone, now)),
         Job("sync", 1, lambda now: run_due(units, now)),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),

@@ -16,6 +16,7 @@ from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.login.models import LoginSession, SessionParticipant
 from identity.people.models import User
+from identity.roles.service_duties import end_activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ def end_session(unit: Unit, session_id: UUID, reason: str, notifiers: LogoutNoti
         return False
     row.ended_at, row.end_reason = unit.now, reason
     told = []
+    sids = [str(session_id)]
     for one in unit.db.execute(select(SessionParticipant).where(SessionParticipant.session_id == session_id)).scalars():
+        sids.append(one.sid)
         notifier = notifiers.by_protocol.get(one.protocol)
         if notifier is not None:
             notifier(
@@ -69,6 +72,7 @@ def end_session(unit: Unit, session_id: UUID, reason: str, notifiers: LogoutNoti
                 Participant(session_id, row.user_id, one.application_id, one.protocol, one.sid, one.data),
             )
             told.append(one.protocol)
+    end_activations(unit.db.connection(), sids, unit.now)
     person = unit.db.execute(select(User.person_id).where(User.id == row.user_id)).scalar_one()
     unit.record(
         Record(

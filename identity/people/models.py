@@ -201,6 +201,16 @@ class Group(Keyed, Base):
     created_at: Mapped[datetime]
 
 
+class GroupNaming(Fact, Base):
+    """How a group is called: mappings name groups, so that a rename is a fact which decisions read."""
+
+    __tablename__ = "group_naming"
+    __table_args__ = (_one_open("uq_group_naming_open", "group_id"),)
+
+    group_id: Mapped[UUID] = mapped_column(ForeignKey("groups.id"), index=True)
+    name: Mapped[str]
+
+
 class GroupEdge(Fact, Base):
     """One group is a member of another; the members of the child are members of the parent."""
 

@@ -13,7 +13,7 @@ from identity.core.errors import Conflict, NotFound
 from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.inputs import NewUser, Profile, fold_login
-from identity.people.models import Person, PersonProfile, SourceAccount, User, UserState
+from identity.people.models import Person, PersonProfile, SourceAccount, User, UserAttribute, UserState
 
 
 def create_user(unit: Unit, new: NewUser) -> User:
@@ -44,6 +44,7 @@ def create_user(unit: Unit, new: NewUser) -> User:
         {"user_id": user.id},
         {"state": new.state, "cause": "created", "valid_until": new.valid_until},
     )
+    _state_login(unit, user)
     unit.facts.touch("user", [user.id])
     unit.record(_changed(Kind.USER_CREATED, user, after={"login": user.login, "state": new.state}))
     return user
@@ -141,9 +142,15 @@ def rename_login(unit: Unit, user_id: UUID, login: str) -> bool:
     if taken:
         raise Conflict(f"The login {login!r} is taken.", code="login_taken")
     before, user.login, user.login_key = user.login, login, key
+    _state_login(unit, user)
     unit.facts.touch("user", [user_id])
     unit.record(_changed(Kind.USER_RENAMED, user, before={"login": before}, after={"login": login}))
     return True
+
+
+def _state_login(unit: Unit, user: User) -> None:
+    """Conditions may read the login, so that it is a fact as well."""
+    unit.facts.put(unit.db, UserAttribute, {"user_id": user.id, "name": "login"}, {"value": user.login})
 
 
 def link_source_account(unit: Unit, source_id: UUID, immutable_id: str, user_id: UUID, dn: str) -> SourceAccount:

@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy import select
 
 from identity.audit.kinds import Kind
-from identity.core.errors import Conflict, NotFound
+from identity.core.errors import Conflict, NotFound, Refused
 from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.inputs import GroupInput
-from identity.people.models import Group, GroupEdge, Membership
+from identity.people.models import Group, GroupEdge, GroupNaming, Membership, User
 
 
 def put_group(unit: Unit, wanted: GroupInput) -> Group:
@@ -36,7 +36,9 @@ def put_group(unit: Unit, wanted: GroupInput) -> Group:
         wanted.dn,
     ):
         row.name, row.display_name, row.dn = wanted.name, wanted.display_name, wanted.dn
+        unit.facts.touch("group", [row.id])
         _record(unit, Kind.GROUP_CHANGED, row, after=wanted.display_name)
+    unit.facts.put(unit.db, GroupNaming, {"group_id": row.id}, {"name": row.name})
     return row
 
 
@@ -54,8 +56,16 @@ def get_group(unit: Unit, name: str) -> Group:
 
 
 def change_members(unit: Unit, group_id: UUID, *, add: Iterable[UUID] = (), remove: Iterable[UUID] = ()) -> int:
-    """Put identities into a group and take others out; the number of facts that changed."""
+    """Put identities into a group and take others out; the number of facts that changed.
+
+    Raises `Refused` for who would put himself in: what the group gives he would grant himself.
+    """
     group = _writable(unit, group_id)
+    add = list(add)
+    if unit.actor.person is not None and add:
+        own = select(User.id).where(User.person_id == unit.actor.person, User.id.in_(add))
+        if unit.db.execute(own).first():
+            raise Refused("Nobody grants a role to himself.", code="self_grant")
     added = [
         user_id
         for user_id in add

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from identity.people.inputs import Code, Plain
 from policies import Amount
@@ -80,8 +80,9 @@ class MappingInput(_Input):
 class DutyRuleInput(_Input):
     """A separation-of-duty rule.
 
-    `static` and `dynamic`: {"roles": […], "n": 2, "scope": "company" | "unit" | "any"}; `object`:
-    {"application", "type", "actions": […]} in their order.
+    `static`: {"roles": […], "sides": [{"roles": […], "permissions": [[application, type, action], …]}, …], "n": 2,
+    "scope": "company" | "unit" | "any"}; `dynamic`: {"roles": […], "n": 2}; `object`: {"application", "type",
+    "actions": […]} in their order.
     """
 
     id: Code
@@ -89,6 +90,28 @@ class DutyRuleInput(_Input):
     title: Plain
     level: Literal["H", "M", "L"] = "H"
     definition: dict[str, Any]
+
+
+class PairInput(_Input):
+    """A pair of conflicting duties of the library."""
+
+    id: Code
+    kind: Literal["static", "object"] = "static"
+    level: Literal["H", "M", "L"] = "H"
+    scope: Literal["company", "unit", "any"] = "company"
+    a: Plain
+    b: Plain
+
+
+class MitigationInput(_Input):
+    """A mitigating control: the person may break this rule until the end, the owner watches it."""
+
+    person_id: UUID
+    rule: Code
+    control: Plain
+    owner_person_id: UUID
+    reason: Plain
+    valid_until: datetime
 
 
 class InheritanceInput(_Input):
@@ -110,6 +133,42 @@ class AssignmentInput(_Input):
     limit: AmountInput = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> AssignmentInput:
+        if self.valid_from and self.valid_until and self.valid_until <= self.valid_from:
+            raise ValueError("ends before it begins")
+        return self
+
+
+class AdminGrantInput(_Input):
+    """Within these bounds the holder (a user's id, or a role's key) may grant; a role is a key or `application:*`."""
+
+    holder_kind: Literal["user", "role"]
+    holder: Annotated[str, StringConstraints(min_length=3, max_length=200)]
+    powers: Annotated[tuple[Literal["assign", "revoke", "approve"], ...], Field(min_length=1)]
+    roles: Annotated[tuple[RoleKey, ...], Field(min_length=1)]
+    company: Code | None = None
+    org_unit: Code | None = None
+    business_type: Code | None = None
+    limit: AmountInput = None
+    max_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    @model_validator(mode="after")
+    def _names_its_holder(self) -> AdminGrantInput:
+        if self.holder_kind == "user":
+            UUID(self.holder)
+        return self
+
+
+class ProposalInput(_Input):
+    """An administration role for a user, to be given or taken."""
+
+    user_id: UUID
+    role: Literal["tessera:system-admin", "tessera:security-admin", "tessera:audit-admin"]
+    action: Literal["assign", "revoke"] = "assign"
 
 
 class RuleSetInput(_Input):

@@ -8,8 +8,9 @@ administration roles never come out of a mapping (foundations §4).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,9 @@ from policies import ANYWHERE, Amount, Grant, Scope
 CONSOLE_APPLICATION = "tessera"
 BUSINESS = "business"
 OWN = "@own"
+
+_Time = tuple[datetime | None, datetime | None]
+_Excluded = dict[str, frozenset[_Time]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class MappingRule:
     role: str
     exclude: bool = False
     condition: Callable[[Mapping[str, Any]], bool] | None = None
+    """Whether the row matches these attributes; it raises nothing."""
     transform: str = "inherit"
     scope: Scope = ANYWHERE
     limit: Amount | None = None
@@ -86,8 +91,10 @@ class MappingWorld:
     """(holder kind, holder) → assignments; holder is the user's id, a group's name, a position's or unit's code."""
     group_parents: Mapping[str, tuple[str, ...]]
     """Group → the groups that it is directly in."""
-    held_gains: frozenset[tuple[UUID, str, str]] = frozenset()
-    """(person, role, cause) that are left out until somebody decides."""
+    held_gains: Mapping[UUID, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    """Person → the (role, cause) that are left out until somebody decides."""
+    org: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Each unit's code with the codes of itself and all units above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,12 @@ class Derivation:
     grant: Grant
     steps: tuple[str, ...]
     mapped: bool
+
+
+@cache
+def _step(kind: str, name: str) -> str:
+    """The same text object for everybody: a company's users hold the same few steps."""
+    return f"{kind}:{name}"
 
 
 def group_paths(direct: Iterable[str], parents: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -114,47 +127,70 @@ def group_paths(direct: Iterable[str], parents: Mapping[str, Sequence[str]]) -> 
 def derive(user: UserFacts, world: MappingWorld) -> tuple[Derivation, ...]:
     """Every membership of this identity, direct and mapped.
 
-    Excluding rows may stand on business roles that other rows derive, so the pass is repeated until no further
-    role is excluded; the set only grows, so this ends, and never with more than before.
+    Excluding rows may stand on business roles that other rows derive, so the pass is repeated until nothing further
+    is excluded; the set only grows, so this ends, and never with more than before.
     """
-    excluded: frozenset[str] = frozenset()
+    excluded: _Excluded = {}
     while True:
-        found, now_excluded = _derive_once(user, world, excluded)
-        if now_excluded <= excluded:
-            return tuple(one for one in found if _stays(one, user, world))
-        excluded |= now_excluded
+        found, hits = _derive_once(user, world, excluded)
+        further = {role: times - excluded.get(role, frozenset()) for role, times in hits.items()}
+        if not any(further.values()):
+            return tuple(found)
+        for role, times in further.items():
+            excluded[role] = excluded.get(role, frozenset()) | times
 
 
-def _derive_once(
-    user: UserFacts, world: MappingWorld, excluded: frozenset[str]
-) -> tuple[list[Derivation], frozenset[str]]:
+def _derive_once(user: UserFacts, world: MappingWorld, excluded: _Excluded) -> tuple[list[Derivation], _Excluded]:
     sources = _sources(user, world)
-    found = [one for key, holder in sources.items() for one in _assigned(key, holder, world)]
-    seen: set[tuple[Any, ...]] = {_identity(one) for one in found}
-    hits: set[str] = set()
+    held = world.held_gains.get(user.person_id, frozenset())
+    found = [
+        one
+        for key, holder in sources
+        for one in _assigned(key, holder, world)
+        if (one.grant.role, one.grant.cause) not in held
+    ]
+    seen = {one.grant for one in found}
+    hits: _Excluded = {}
 
     def follow(key: tuple[str, str], holder: _Holder) -> None:
         for one in _mapped(key, holder, user, world, hits):
-            if one.grant.role not in excluded and _identity(one) not in seen:
-                seen.add(_identity(one))
-                found.append(one)
+            if (one.grant.role, one.grant.cause) in held:
+                continue
+            for left in _without(one, excluded.get(one.grant.role, frozenset())):
+                if left.grant not in seen:
+                    seen.add(left.grant)
+                    found.append(left)
 
-    for key, holder in sources.items():
+    for key, holder in sources:
         follow(key, holder)
     for one in found:
         # `found` grows while business roles lead to further roles; `seen` ends it on circles.
         if one.grant.role.startswith(f"{BUSINESS}:"):
             grant = one.grant
-            holder = _Holder(
-                one.steps,
-                grant.scope,
-                grant.limit,
-                grant.valid_from,
-                grant.valid_until,
-                None,
-            )
+            holder = _Holder(one.steps, grant.scope, grant.limit, grant.valid_from, grant.valid_until, None)
             follow(("business_role", grant.role), holder)
-    return found, frozenset(hits)
+    return found, hits
+
+
+def _without(one: Derivation, times: Iterable[_Time]) -> list[Derivation]:
+    """What is left of a membership outside these times."""
+    left = [one]
+    for since, until in times:
+        pieces = []
+        for piece in left:
+            grant = piece.grant
+            before = _overlap(grant.valid_from, grant.valid_until, None, since)
+            after = _overlap(grant.valid_from, grant.valid_until, until, None)
+            if since is not None:
+                pieces.append(before)
+            if until is not None:
+                pieces.append(after)
+        left = [
+            replace(one, grant=replace(one.grant, valid_from=a, valid_until=b))
+            for a, b in dict.fromkeys(pieces)
+            if a is None or b is None or a < b
+        ]
+    return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,28 +205,26 @@ class _Holder:
     employment: EmploymentFact | None
 
 
-def _sources(user: UserFacts, world: MappingWorld) -> dict[tuple[str, str], _Holder]:
+def _sources(user: UserFacts, world: MappingWorld) -> list[tuple[tuple[str, str], _Holder]]:
+    """What assignments and mapping rows may name, each with its holder; a unit or position stands once for every
+    employment in it, so that each brings the scope of its own company."""
     primary = next((one for one in user.employments if one.primary), None)
-    sources: dict[tuple[str, str], _Holder] = {
-        ("user", str(user.id)): _Holder((), ANYWHERE, None, None, None, primary),
-    }
+    sources = [(("user", str(user.id)), _Holder((), ANYWHERE, None, None, None, primary))]
     for name, path in group_paths(user.groups, world.group_parents).items():
-        steps = tuple(f"group:{one}" for one in path)
-        sources["group", name] = _Holder(steps, ANYWHERE, None, None, None, primary)
+        steps = tuple(_step("group", one) for one in path)
+        sources.append((("group", name), _Holder(steps, ANYWHERE, None, None, None, primary)))
     for job in user.employments:
         bound = Scope(job.company, None, None)
-        if job.position:
-            steps = (f"position:{job.position}",)
-            sources["position", job.position] = _Holder(steps, bound, None, job.valid_from, job.valid_until, job)
-        for code in job.org_units:
-            steps = (f"unit:{code}",)
-            sources["unit", code] = _Holder(steps, bound, None, job.valid_from, job.valid_until, job)
+        named = [("position", job.position)] if job.position else []
+        for kind, code in (*named, *(("unit", code) for code in job.org_units)):
+            holder = _Holder((_step(kind, code),), bound, None, job.valid_from, job.valid_until, job)
+            sources.append(((kind, code), holder))
     return sources
 
 
 def _assigned(key: tuple[str, str], holder: _Holder, world: MappingWorld) -> Iterable[Derivation]:
     for fact in world.assignments.get(key, ()):
-        scope = intersect(holder.scope, fact.scope)
+        scope = intersect(holder.scope, fact.scope, world.org)
         if scope is None:
             continue
         since, until = _overlap(holder.valid_from, holder.valid_until, fact.valid_from, fact.valid_until)
@@ -207,29 +241,36 @@ def _mapped(
     holder: _Holder,
     user: UserFacts,
     world: MappingWorld,
-    excluded: set[str],
+    excluded: _Excluded,
 ) -> Iterable[Derivation]:
     for row in world.mappings.get(key, ()):
         if row.role.startswith(f"{CONSOLE_APPLICATION}:"):
             continue
         if row.condition is not None and not row.condition(user.attributes):
             continue
+        since, until = _overlap(holder.valid_from, holder.valid_until, row.valid_from, row.valid_until)
         if row.exclude:
-            excluded.add(row.role)
+            excluded[row.role] = excluded.get(row.role, frozenset()) | {(since, until)}
             continue
-        scope, limit = _transform(row, holder, user)
+        scope, limit = _transform(row, holder, user, world)
         if scope is None or isinstance(limit, str):
             continue
-        since, until = _overlap(holder.valid_from, holder.valid_until, row.valid_from, row.valid_until)
-        grant = Grant(row.role, scope, limit, since, until, f"mapping:{row.id}")
-        yield Derivation(grant, (*holder.steps, f"mapping:{row.id}", f"role:{row.role}"), mapped=True)
+        cause = _step("mapping", row.id)
+        grant = Grant(row.role, scope, limit, since, until, cause)
+        yield Derivation(grant, (*holder.steps, cause, _step("role", row.role)), mapped=True)
 
 
-def _transform(row: MappingRule, holder: _Holder, user: UserFacts) -> tuple[Scope | None, Amount | str | None]:
-    """The membership's scope (None = nothing is left) and limit ("none" = amounts that cannot be compared)."""
+def _transform(
+    row: MappingRule, holder: _Holder, user: UserFacts, world: MappingWorld
+) -> tuple[Scope | None, Amount | str | None]:
+    """The membership's scope (None = nothing is left) and limit ("none" = amounts that cannot be compared).
+
+    `inherit` keeps the source's scope, `narrow` takes what it has in common with the row's, `fixed` takes the row's
+    where it lies inside the source's, and nothing elsewhere.
+    """
     job = holder.employment or next((one for one in user.employments if one.primary), None)
     wanted = row.scope if row.transform != "inherit" else ANYWHERE
-    if OWN in (wanted.company, wanted.org_unit):
+    if OWN in {wanted.company, wanted.org_unit}:
         if job is None:
             return None, None
         company = job.company if wanted.company == OWN else wanted.company
@@ -237,16 +278,24 @@ def _transform(row: MappingRule, holder: _Holder, user: UserFacts) -> tuple[Scop
         if wanted.org_unit == OWN and org_unit is None:
             return None, None
         wanted = Scope(company, org_unit, wanted.business_type)
-    return intersect(holder.scope, wanted), smaller(holder.limit, row.limit)
+    scope = intersect(holder.scope, wanted, world.org)
+    if row.transform == "fixed" and scope != wanted:
+        return None, None
+    return scope, smaller(holder.limit, row.limit)
 
 
-def intersect(one: Scope, other: Scope) -> Scope | None:
-    """The scope that lies in both, or None; two different units have nothing in common here (fail closed)."""
+def intersect(one: Scope, other: Scope, org: Mapping[str, Sequence[str]]) -> Scope | None:
+    """The scope that lies in both, or None. Of two units the lower one, where it hangs below the other."""
     parts: list[str | None] = []
-    for a, b in zip(_parts(one), _parts(other), strict=True):
-        if a is not None and b is not None and a != b:
+    for name, a, b in zip(Scope._fields, one, other, strict=True):
+        if a is None or b is None or a == b:
+            parts.append(b if a is None else a)
+        elif name == "org_unit" and b in org.get(a, ()):
+            parts.append(a)
+        elif name == "org_unit" and a in org.get(b, ()):
+            parts.append(b)
+        else:
             return None
-        parts.append(a if a is not None else b)
     return Scope(*parts)
 
 
@@ -259,10 +308,6 @@ def smaller(one: Amount | None, other: Amount | None) -> Amount | str | None:
     return one if one.value <= other.value else other
 
 
-def _parts(scope: Scope) -> tuple[str | None, str | None, str | None]:
-    return scope.company, scope.org_unit, scope.business_type
-
-
 def _overlap(
     from_a: datetime | None,
     until_a: datetime | None,
@@ -272,20 +317,3 @@ def _overlap(
     since = max((one for one in (from_a, from_b) if one), default=None)
     until = min((one for one in (until_a, until_b) if one), default=None)
     return since, until
-
-
-def _identity(one: Derivation) -> tuple[Any, ...]:
-    grant = one.grant
-    limit = (grant.limit.value, grant.limit.currency) if grant.limit else None
-    return (
-        grant.role,
-        _parts(grant.scope),
-        limit,
-        grant.valid_from,
-        grant.valid_until,
-        grant.cause,
-    )
-
-
-def _stays(one: Derivation, user: UserFacts, world: MappingWorld) -> bool:
-    return (user.person_id, one.grant.role, one.grant.cause) not in world.held_gains

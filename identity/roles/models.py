@@ -198,6 +198,26 @@ class AdminGrant(Fact, Base):
     granted_by: Mapped[str]
 
 
+class AdminProposal(Keyed, Base):
+    """An administration role is to be given to a user or taken from him; a second person decides."""
+
+    __tablename__ = "admin_proposal"
+    __table_args__ = (
+        CheckConstraint("action IN ('assign', 'revoke')", name="action"),
+        CheckConstraint("state IN ('open', 'approved', 'refused')", name="state"),
+    )
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    role_key: Mapped[str]
+    action: Mapped[str]
+    reason: Mapped[str]
+    state: Mapped[str]
+    proposed_by: Mapped[UUID | None]
+    proposed_at: Mapped[datetime]
+    decided_by: Mapped[UUID | None]
+    decided_at: Mapped[datetime | None]
+
+
 class HeldGain(Fact, Base):
     """A derived membership that is left out until somebody decides, because it would break a separated duty."""
 
@@ -219,6 +239,16 @@ class Mitigation(Fact, Base):
     control: Mapped[str]
     owner_person_id: Mapped[UUID] = mapped_column(ForeignKey("person.id"))
     reason: Mapped[str]
+
+
+class DutyReport(Keyed, Base):
+    """What a detective run found: who breaks which static rule, with a control or without."""
+
+    __tablename__ = "duty_report"
+
+    made_at: Mapped[datetime] = mapped_column(index=True)
+    facts_revision: Mapped[int]
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(Json)
 
 
 class DutyActivation(Keyed, Base):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from identity.roles.mapping import AssignmentFact, MappingRule, MappingWorld, UserFacts, derive
+from identity.roles.mapping import MappingRule, MappingWorld, UserFacts, derive
 from policies import Amount, Grant, Scope
 
 _Terms = tuple[Scope, Amount | None, datetime | None]
@@ -33,13 +33,7 @@ def world_with(world: MappingWorld, mappings: Iterable[MappingRule]) -> MappingW
     by_source: dict[tuple[str, str], list[MappingRule]] = {}
     for rule in mappings:
         by_source.setdefault((rule.source_kind, rule.source), []).append(rule)
-    assignments: Mapping[tuple[str, str], tuple[AssignmentFact, ...]] = world.assignments
-    return MappingWorld(
-        {key: tuple(rows) for key, rows in by_source.items()},
-        assignments,
-        world.group_parents,
-        world.held_gains,
-    )
+    return replace(world, mappings={key: tuple(rows) for key, rows in by_source.items()})
 
 
 def compare_mappings(

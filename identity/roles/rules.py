@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,16 +21,19 @@ from identity.roles.mapping import BUSINESS, CONSOLE_APPLICATION, MappingRule
 from identity.roles.models import DutyRule, PermissionRow, RoleInheritance, RoleMapping
 from policies import (
     Amount,
+    Carrier,
     Condition,
     DynamicDuty,
     ObjectDuty,
     Permission,
     RuleSet,
     Scope,
+    Side,
     StaticDuty,
     compile_condition,
     validate,
 )
+from policies.conditions import ConditionError
 
 
 def row_id(row: Any) -> str:
@@ -43,7 +46,9 @@ def load(connection: Connection, version: int) -> RuleSetInput:
     """Read a version's rows."""
 
     def rows(model: Any) -> Iterable[Any]:
-        return connection.execute(select(model.__table__).where(model.version == version)).all()
+        table = model.__table__
+        # In a fixed order, so that a decision names the same rule whenever it is made again.
+        return connection.execute(select(table).where(table.c.version == version).order_by(*table.primary_key)).all()
 
     return RuleSetInput(
         permissions=tuple(
@@ -141,7 +146,7 @@ def mapping_rules(content: RuleSetInput) -> tuple[MappingRule, ...]:
             source=one.source,
             role=one.role,
             exclude=one.exclude,
-            condition=_mapping_condition(one.condition) if one.condition else None,
+            condition=_mapping_condition(one) if one.condition is not None else None,
             transform=one.scope.transform,
             scope=Scope(one.scope.company, one.scope.org_unit, one.scope.business_type),
             limit=Amount.parse(one.limit) if one.limit else None,
@@ -177,16 +182,7 @@ def rule_set(content: RuleSetInput, version: int, built_in: Sequence[Permission]
             ),
         ),
         inheritance=tuple((one.senior, one.junior) for one in content.inheritance),
-        static_duties=tuple(
-            StaticDuty(
-                one.id,
-                tuple(one.definition["roles"]),
-                int(one.definition["n"]),
-                one.definition["scope"],
-            )
-            for one in content.duties
-            if one.kind == "static"
-        ),
+        static_duties=tuple(_static(one.id, one.definition) for one in content.duties if one.kind == "static"),
         dynamic_duties=tuple(
             DynamicDuty(one.id, tuple(one.definition["roles"]), int(one.definition["n"]))
             for one in content.duties
@@ -205,13 +201,26 @@ def rule_set(content: RuleSetInput, version: int, built_in: Sequence[Permission]
     )
 
 
+def _static(rule_id: str, definition: Mapping[str, Any]) -> StaticDuty:
+    return StaticDuty(
+        rule_id,
+        tuple(definition.get("roles", ())),
+        int(definition["n"]),
+        definition["scope"],
+        tuple(
+            Side(tuple(side.get("roles", ())), tuple(Carrier(*one) for one in side.get("permissions", ())))
+            for side in definition.get("sides", ())
+        ),
+    )
+
+
 def problems(content: RuleSetInput, known_roles: set[str]) -> list[str]:
     """What is wrong with this content, as sentences; empty when it may be stored."""
     found = [*_repeated(content), *_misplaced(content), *_mapping_problems(content, known_roles)]
     try:
         built = rule_set(content, 0)
         mapping_rules(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         return [*found, f"malformed rule: {error}"]
     return [*found, *validate(built, known_roles)]
 
@@ -268,11 +277,15 @@ def difference(old: RuleSetInput, new: RuleSetInput) -> dict[str, Any]:
     return changes
 
 
-def _mapping_condition(source: str) -> Any:
-    """A mapping row's condition over the person's attributes; an error never adds a membership."""
-    compiled: Condition = compile_condition(source)
+def _mapping_condition(row: MappingInput) -> Any:
+    """A mapping row's condition over the person's attributes. An error never adds a membership, and it never keeps
+    one that the row would exclude."""
+    compiled: Condition = compile_condition(row.condition or "")
 
     def holds(attributes: Any) -> bool:
-        return compiled.holds({"subject": {"properties": dict(attributes)}})
+        try:
+            return compiled.holds({"subject": {"properties": attributes}})
+        except ConditionError:
+            return row.exclude
 
     return holds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
+from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from identity.core.record import Record
 from identity.core.secrets import new_id
 from identity.core.unit import Unit
 from identity.people.inputs import NewUser, Profile
-from identity.people.models import Membership, User, UserState
+from identity.people.models import Group, OrgUnit, Position, User, UserState
 from identity.people.service import create_user, find_user_by_login
 from identity.roles.inputs import AssignmentInput
 from identity.roles.mapping import CONSOLE_APPLICATION
@@ -25,29 +27,68 @@ from policies import Amount
 def assign(unit: Unit, wanted: AssignmentInput, *, managed_by: str = "console") -> Assignment:
     """The holder has this role in this scope from the commit on.
 
-    Raises `Refused` for a grant to oneself or to a group that one belongs to, and for administration roles, which
-    come by bootstrap only; `NotFound` for an unknown role.
+    Raises `Refused` unless an AdminGrant of the actor covers role, holder and bounds, for a grant to oneself or to a
+    group, position or unit that one belongs to, and for administration roles; `NotFound` for an unknown role or
+    holder.
     """
-    unit.require("write", "assignment", wanted.role)
+    holder = _holder_name(unit, wanted.holder_kind, wanted.holder_id)
+    days = None
+    if wanted.valid_until is not None:
+        days = ceil((wanted.valid_until - max(wanted.valid_from or unit.now, unit.now)) / timedelta(days=1))
+    limit = Amount.parse(wanted.limit) if wanted.limit else None
+    scope = {name: getattr(wanted, name) for name in ("company", "org_unit", "business_type")}
+    properties = {"holder_kind": wanted.holder_kind, "holder": holder, "limit": limit, "days": days, **scope}
+    unit.require("assign", "assignment", wanted.role, properties)
     if wanted.role.startswith(f"{CONSOLE_APPLICATION}:"):
         raise Refused("Administration roles are not assigned here.", code="administration_role")
-    _check_not_self(unit, wanted)
-    return _add(unit, wanted, managed_by)
+    return add_assignment(unit, wanted, managed_by)
 
 
 def revoke(unit: Unit, assignment_id: UUID) -> None:
-    """The assignment ends with the commit; raises `NotFound`."""
-    unit.require("write", "assignment", str(assignment_id))
+    """The assignment ends with the commit; raises `NotFound`, and `Refused` like `assign`."""
     row = unit.db.execute(
         select(Assignment).where(Assignment.assignment_id == assignment_id, Assignment.rev_until.is_(None))
     ).scalar_one_or_none()
     if row is None:
         raise NotFound("There is no such assignment.")
+    limit = Amount(row.limit_value, row.limit_currency) if row.limit_value is not None and row.limit_currency else None
+    properties = {
+        "holder_kind": row.holder_kind,
+        "holder": _holder_name(unit, row.holder_kind, row.holder_id),
+        "company": row.company,
+        "org_unit": row.org_unit,
+        "business_type": row.business_type,
+        "limit": limit,
+        "days": 0,
+    }
+    unit.require("revoke", "assignment", row.role_key, properties)
     if row.role_key.startswith(f"{CONSOLE_APPLICATION}:"):
         raise Refused("Administration roles are not revoked here.", code="administration_role")
+    end_assignment(unit, row)
+
+
+def end_assignment(unit: Unit, row: Assignment) -> None:
+    """For callers that have decided already: the assignment ends with the commit."""
     unit.facts.close(Assignment, [row.id])
-    unit.facts.touch("assignment")
+    _touch(unit, row)
     _record(unit, Kind.ASSIGNMENT_REVOKED, row)
+
+
+def _touch(unit: Unit, row: Assignment) -> None:
+    """What is assigned to a user concerns that user alone."""
+    if row.holder_kind == "user":
+        unit.facts.touch("user", [row.holder_id])
+    else:
+        unit.facts.touch("assignment")
+
+
+def _holder_name(unit: Unit, kind: str, holder_id: UUID) -> str:
+    """The holder as facts name it: a user's id, a group's name, a position's or unit's code; raises `NotFound`."""
+    tables: dict[str, Any] = {"user": User, "group": Group, "position": Position, "unit": OrgUnit}
+    row = unit.db.get(tables[kind], holder_id)
+    if row is None:
+        raise NotFound("There is nobody to assign this to.")
+    return str(row.id) if kind == "user" else str(row.name if kind == "group" else row.code)
 
 
 def bootstrap_administrator(
@@ -69,12 +110,12 @@ def bootstrap_administrator(
     set_password(unit, user, password)
     for role in roles:
         key = f"{CONSOLE_APPLICATION}:{role}"
-        _ensure_console_role(unit, key)
+        ensure_console_role(unit, key)
         if unit.db.execute(
             select(Assignment.id).where(Assignment.role_key == key, Assignment.rev_until.is_(None))
         ).first():
             raise Conflict(f"Somebody is {role} already; a second administrator is assigned in the console.")
-        _add(unit, AssignmentInput(holder_kind="user", holder_id=user.id, role=key), "bootstrap")
+        add_assignment(unit, AssignmentInput(holder_kind="user", holder_id=user.id, role=key), "bootstrap")
     return True
 
 
@@ -97,14 +138,16 @@ def check_administrators_stay(unit: Unit, user_id: UUID) -> None:
         raise Conflict("This is the last administrator of a role.", code="last_administrator")
 
 
-def _ensure_console_role(unit: Unit, key: str) -> None:
+def ensure_console_role(unit: Unit, key: str) -> None:
+    """The role is in the catalogue."""
     if unit.db.execute(select(Role.id).where(Role.key == key)).first() is None:
         name = key.partition(":")[2]
         unit.db.add(Role(key=key, name=name, title=name, built_in=True, managed_by="built-in", created_at=unit.now))
         unit.db.flush()
 
 
-def _add(unit: Unit, wanted: AssignmentInput, managed_by: str) -> Assignment:
+def add_assignment(unit: Unit, wanted: AssignmentInput, managed_by: str) -> Assignment:
+    """For callers that have decided already: the holder has the role from the commit on."""
     if unit.db.execute(select(Role.id).where(Role.key == wanted.role)).first() is None:
         raise NotFound(f"There is no role {wanted.role!r}.")
     limit = Amount.parse(wanted.limit) if wanted.limit else None
@@ -125,30 +168,9 @@ def _add(unit: Unit, wanted: AssignmentInput, managed_by: str) -> Assignment:
         managed_by=managed_by,
     )
     unit.facts.add(row)
-    unit.facts.touch("assignment")
+    _touch(unit, row)
     _record(unit, Kind.ASSIGNMENT_ADDED, row)
     return row
-
-
-def _check_not_self(unit: Unit, wanted: AssignmentInput) -> None:
-    """Nobody grants to himself (any identity of the same person) or to a group he belongs to (foundations §4)."""
-    if unit.actor.person is None:
-        return
-    mine = set(unit.db.execute(select(User.id).where(User.person_id == unit.actor.person)).scalars())
-    own = wanted.holder_kind == "user" and wanted.holder_id in mine
-    if wanted.holder_kind == "group" and mine:
-        own = (
-            unit.db.execute(
-                select(Membership.id).where(
-                    Membership.group_id == wanted.holder_id,
-                    Membership.user_id.in_(mine),
-                    Membership.rev_until.is_(None),
-                )
-            ).first()
-            is not None
-        )
-    if own:
-        raise Refused("Nobody grants a role to himself.", code="self_grant")
 
 
 def _record(unit: Unit, kind: Kind, row: Assignment) -> None:
