@@ -86,7 +86,7 @@ def tiles() -> Response:
     return make_response(
         render_template(
             "portal/tiles.html",
-            apps=[(app, _address(app), sum(app.code.encode()) % TONES) for app in apps],
+            apps=[(app, _address(app), tone % TONES) for tone, app in enumerate(apps)],
             name=profile.name if profile else g.actor.name,
             console=bool(access.snapshot().roles_in(session.user_id, CONSOLE_APPLICATION, now)),
         )

@@ -147,12 +147,20 @@ def csrf_token() -> str:
     if not g.get("form_cookie"):
         g.form_cookie = read_cookie("form") or new_secret("form")
         g.form_cookie_new = not read_cookie("form")
-    bound = "\0".join(("csrf", g.form_cookie, read_cookie("sid"), read_cookie("admin")))
+    return _form_token(read_cookie("sid"), read_cookie("admin"))
+
+
+def _form_token(sid: str, admin: str) -> str:
+    bound = "\0".join(("csrf", g.get("form_cookie") or read_cookie("form"), sid, admin))
     return urlsafe_b64encode(hashlib.sha256(bound.encode()).digest()).decode()
 
 
-def check_csrf() -> None:
-    """Raise `Refused` unless a state-changing request came from a page of ours for this session."""
+def check_csrf(*, before_sign_in: bool = False) -> None:
+    """Raise `Refused` unless a state-changing request came from a page of ours for this session.
+
+    `before_sign_in` also takes the token of this browser without a session: a login page that waits in one tab while
+    the person signs in in another.
+    """
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in {
         "same-origin",
         "none",
@@ -166,7 +174,8 @@ def check_csrf() -> None:
     if origin is not None and origin != "null" and origin not in allowed:
         raise Refused("This request came from another site.", code="csrf")
     sent = request.form.get("csrf_token") or request.headers.get("X-CSRF-Token", "")
-    if not read_cookie("form") or not equal(sent, csrf_token()):
+    good = equal(sent, csrf_token()) or (before_sign_in and equal(sent, _form_token("", "")))
+    if not read_cookie("form") or not good:
         raise Refused("This form has expired. Please load the page again.", code="csrf")
 
 
@@ -280,7 +289,7 @@ def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
             raise Refused("This page is not open.", f"{request.endpoint} declares no protection")
         answer = use(Gate)(protection)  # type: ignore[type-abstract]
         if answer is None and protection.csrf and request.method not in {"GET", "HEAD", "OPTIONS"}:
-            check_csrf()
+            check_csrf(before_sign_in=protection.kind == "public")
         return answer
 
     @app.after_request

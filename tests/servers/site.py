@@ -106,7 +106,11 @@ class Site:
         for process in self._processes:
             process.terminate()
         for process in self._processes:
-            process.wait(timeout=20)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def flask(self, *words: str) -> None:
         done = subprocess.run(
@@ -120,8 +124,8 @@ class Site:
             raise RuntimeError(done.stderr.decode()[-3_000:])
 
     def _start(self, command: list[str]) -> None:
-        log = (self.folder / f"log-{len(self._processes)}.txt").open("wb")
-        self._processes.append(subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=log, stderr=log))
+        with (self.folder / f"log-{len(self._processes)}.txt").open("wb") as log:
+            self._processes.append(subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=log, stderr=log))
 
     def _company(self) -> dict[str, Any]:
         """The demo company with its applications at our addresses."""
