@@ -21,7 +21,8 @@ from identity.jobs.worker import Job
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
 from identity.login.models import LoginTransaction
 from identity.shipping.run import Shipper
-from identity.sync.run import run_due
+from identity.sync.run import forget_plans
+from identity.sync.schedule import run_due
 
 
 def tasks(
@@ -56,4 +57,5 @@ def tasks(
         Job("sessions", 1, end_sessions),
         Job("sync", 1, lambda now: run_due(units, now)),
         Job("purge", 60, purge),
+        Job("plans", 3_600, lambda now: forget_plans(units, now)),
     ]
