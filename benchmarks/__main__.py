@@ -9,10 +9,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks import audit, decide, policy
+from benchmarks import audit, decide, policy, sync
 from benchmarks.figure import figure, rate
 
-FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {**policy.FIGURES, **decide.FIGURES, **audit.FIGURES}
+FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {
+    **policy.FIGURES,
+    **decide.FIGURES,
+    **audit.FIGURES,
+    **sync.FIGURES,
+}
 
 
 def calibration() -> dict[str, Any]:
