@@ -16,6 +16,7 @@ from identity.people.models import Employment, OrgUnit, PersonProfile, Position
 from identity.roles.mapping import group_paths
 
 CATALOGUE = (
+    "sub",
     *(
         "preferred_username",
         "name",
@@ -64,12 +65,12 @@ def release(connection: Connection, snapshot: Snapshot, app: App, user_id: UUID,
     if user is None:
         return {}
     wanted = set(app.released_claims)
-    values: dict[str, Any] = {"preferred_username": user.login}
+    values: dict[str, Any] = {"sub": user.sub, "preferred_username": user.login}
     if "roles" in wanted:
         values["roles"] = list(snapshot.roles_in(user_id, app.code, now))
     if "groups" in wanted:
         values["groups"] = sorted(group_paths(user.identity.facts.groups, snapshot.world.group_parents))
-    if wanted - {"preferred_username", "roles", "groups"}:
+    if wanted - {"sub", "preferred_username", "roles", "groups"}:
         values |= _profile(connection, user.person_id) | _work(connection, snapshot, user_id)
     return {name: values[name] for name in CATALOGUE if name in wanted and values.get(name) not in (None, "")}
 
