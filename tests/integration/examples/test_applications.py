@@ -174,7 +174,7 @@ def test_signing_out_of_one_application_reaches_the_others(demo: Demo, start: st
     assert lisi.passwords == 2
 
 
-def test_ca_07_a_logout_message_with_another_ticket_or_a_forged_logout_token_ends_nothing(demo: Demo) -> None:
+def test_a_logout_message_with_another_ticket_or_a_forged_logout_token_ends_nothing(demo: Demo) -> None:
     lisi = demo.person("lisi")
     for name in ("expense", "erp"):
         lisi.open(name)
