@@ -35,7 +35,7 @@ NAMES = ("server", "expense", "oa", "erp")
 PORTS = (8000, 8001, 8002, 8003)
 PASSWORD = "Tessera-demo-2026"  # noqa: S105  what company.ldif holds for everybody; demo mode serves loopback only
 SECRETS = ("EXPENSE_PDP_SECRET", "EXPENSE_CLIENT_SECRET", "OA_PDP_SECRET", "ERP_PDP_SECRET")
-READY_S, STOP_S = 60, 10
+READY_S, STOP_S = 180, 10
 ACCOUNTS = (
     ("zhangsan", "张三", "R&D engineer", "expense: submits claims · OA: applies · ERP: reads"),
     ("lisi", "李四", "head of R&D", "expense: approves R&D's claims up to 5,000 CNY, never his own · OA: approves"),

@@ -19,6 +19,8 @@ class Kind(StrEnum):
     FACTOR_REFUSED = "login.factor.refused"
     RECOVERY_CODE_USED = "login.recovery_code.used"
     PASSWORD_CHANGED = "login.password.changed"  # noqa: S105
+    SETUP_TOKEN_ISSUED = "login.setup_token.issued"  # noqa: S105
+    SETUP_TOKEN_REFUSED = "login.setup_token.refused"  # noqa: S105
     CONSENT_GIVEN = "login.consent.given"
 
     CODE_ISSUED = "oauth.code.issued"
@@ -138,6 +140,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.FACTOR_REFUSED: "A second factor of {person} was refused",
     Kind.RECOVERY_CODE_USED: "{actor} used a recovery code",
     Kind.PASSWORD_CHANGED: "{actor} changed the password of {person}",
+    Kind.SETUP_TOKEN_ISSUED: "{actor} invited {person} as an administrator",
+    Kind.SETUP_TOKEN_REFUSED: "A one-time token for {login} was refused",
     Kind.CONSENT_GIVEN: "{actor} agreed to what {application} asks for",
     Kind.CODE_ISSUED: "{application} got an authorization code for {person}",
     Kind.TOKEN_ISSUED: "{application} got a token",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 from uuid import UUID
 
 from sqlalchemy import select
@@ -50,23 +49,15 @@ def revoke(unit: Unit, assignment_id: UUID) -> None:
     _record(unit, Kind.ASSIGNMENT_REVOKED, row)
 
 
-def bootstrap_administrator(
-    unit: Unit,
-    login: str,
-    name: str,
-    roles: Iterable[str],
-    password: str,
-    set_password: Callable[[Unit, Any, str], None],
-) -> bool:
-    """Make a local identity with console roles; False when the login is there already.
+def bootstrap_administrator(unit: Unit, login: str, name: str, roles: Iterable[str]) -> User | None:
+    """Make a local identity with console roles, which has no password yet; None when the login is there already.
 
-    Only while nobody holds the role yet, so a configuration file can begin an installation and never widen one.
-    Raises `Conflict` otherwise.
+    Only while nobody holds the role yet, so that the command line or a configuration file can begin an installation and
+    never widen one. Raises `Conflict` otherwise.
     """
     if find_user_by_login(unit, login) is not None:
-        return False
+        return None
     user = create_user(unit, NewUser(login=login, profile=Profile(name=name)))
-    set_password(unit, user, password)
     for role in roles:
         key = f"{CONSOLE_APPLICATION}:{role}"
         _ensure_console_role(unit, key)
@@ -75,7 +66,17 @@ def bootstrap_administrator(
         ).first():
             raise Conflict(f"Somebody is {role} already; a second administrator is assigned in the console.")
         _add(unit, AssignmentInput(holder_kind="user", holder_id=user.id, role=key), "bootstrap")
-    return True
+    return user
+
+
+def holds_administration_role(unit: Unit, user_id: UUID, role: str) -> bool:
+    """Whether the identity itself was assigned this console role."""
+    found = select(Assignment.id).where(
+        Assignment.role_key == f"{CONSOLE_APPLICATION}:{role}",
+        Assignment.holder_id == user_id,
+        Assignment.rev_until.is_(None),
+    )
+    return unit.db.execute(found).first() is not None
 
 
 def check_administrators_stay(unit: Unit, user_id: UUID) -> None:

@@ -31,7 +31,11 @@ class Demo:
 
     def __enter__(self) -> Self:
         """Running until the context ends."""
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,9 +65,11 @@ class Demo:
         """Ask it to end as Ctrl-C does; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        rest, _ = self.process.communicate(timeout=30)
-        self.output += rest
-        return self.process.returncode
+        assert self.process.stdout is not None
+        if not self.process.stdout.closed:
+            rest, _ = self.process.communicate(timeout=120)
+            self.output += rest
+        return self.process.wait()
 
     def url(self, name: str, path: str = "/") -> str:
         return f"http://localhost:{self.ports[NAMES.index(name)]}{path}"

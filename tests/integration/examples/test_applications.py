@@ -18,6 +18,9 @@ from tests.servers.demo import ROOT, Demo, Page, Person
 
 ERP_API = "https://erp.xinghe.example/api"
 
+# Seven processes start, on whatever machine this is.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:

@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,14 +16,20 @@ import pytest
 
 from tests.servers.demo import NAMES, Demo
 
+# Seven processes start, on whatever machine this is.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A demo that was started once and stopped by Ctrl-C; `output` is what it printed."""
     made = Demo(tmp_path_factory.mktemp("demo"))
-    made.start()
-    ended(made, signal.SIGINT)
-    return made
+    try:
+        made.start()
+        ended(made, signal.SIGINT)
+        yield made
+    finally:
+        made.stop()
 
 
 def ended(demo: Demo, number: int) -> None:
