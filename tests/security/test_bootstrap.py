@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,7 @@ PASSWORD = "a long enough sentence"
 @pytest.fixture
 def fresh(database_url: str, tmp_path: Path) -> Iterator[World]:
     """Outside the demo, migrated, with an empty configuration."""
-    key = tmp_path / "root.key"
-    key.write_bytes(secrets.token_bytes(32))
-    key.chmod(0o600)
+    key = tmp_path / "var" / "root.key"  # that of the database's keys
     made = World(database_url, tmp_path, {}, tessera_demo=False, public_url=BASE, root_key_file=key)
     yield made
     made.close()
