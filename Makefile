@@ -15,7 +15,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/.server ## the server and three example apps with the demo company, on this machine only
-	@exec $(PY) -m examples.run
+	@exec $(PY) -m examples.run $(if $(PORTS),--ports $(PORTS))
 
 test: $(VENV)/.dev ## the whole suite: SQLite, PostgreSQL, slapd and Chromium
 	@tests/setup.sh
@@ -47,7 +47,7 @@ $(PY):
 
 $(VENV)/.server: requirements.txt | $(PY)
 	@echo "Installing the server's packages into $(VENV), each checked against its hash (a minute, once)."
-	@$(PIP) -r requirements.txt
+	@$(PIP) --only-binary :all: -r requirements.txt  # all come as wheels: no compiler is needed
 	@touch $@
 
 $(VENV)/.dev: tests/requirements-dev.txt | $(VENV)/.server

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks import audit, decide, policy, sync
+from benchmarks import audit, decide, oauth, policy, sync, sync_demo
 from benchmarks.figure import figure, rate
 
 FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {
     **policy.FIGURES,
     **decide.FIGURES,
     **audit.FIGURES,
+    **oauth.FIGURES,
+    **sync_demo.FIGURES,
     **sync.FIGURES,
 }
 

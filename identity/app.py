@@ -23,13 +23,14 @@ from identity.core.feed import Feed
 from identity.core.health import routes as health_routes
 from identity.core.hot import Edge
 from identity.core.present import install_presentation
-from identity.core.settings import Settings
+from identity.core.settings import Settings, SettingsError
 from identity.core.unit import Units
 from identity.events.deliver import Composers
 from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
 from identity.login import routes_account as account_routes
+from identity.login import routes_setup as setup_routes
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.gate import PageGate
 from identity.login.logout import LogoutNotifiers
@@ -47,9 +48,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     """
     log.configure(settings.log_level)
     settings.tessera_var.mkdir(parents=True, exist_ok=True)
-    app = Flask("identity", static_folder="console/static", template_folder="console/templates")
-    app.config["MAX_CONTENT_LENGTH"] = 1_048_576
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app = _flask(settings)
 
     database = init_database(app, settings.sqlalchemy_url)
     feed = Feed(database)
@@ -75,6 +74,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     for blueprint in (
         login_routes.bp,
         account_routes.bp,
+        setup_routes.bp,
         *oauth.blueprints,
         *saml.blueprints,
         *cas.blueprints,
@@ -100,6 +100,16 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
         start=feed.start,
         clock=clock,
     )
+    return app
+
+
+def _flask(settings: Settings) -> Flask:
+    """The bare Flask app; raises `SettingsError` for debug mode outside the demo."""
+    app = Flask("identity", static_folder="console/static", template_folder="console/templates")
+    if app.debug and not settings.tessera_demo:
+        raise SettingsError("Tessera cannot start:\n  FLASK_DEBUG: shows its insides to visitors; only the demo may")
+    app.config["MAX_CONTENT_LENGTH"] = 1_048_576
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     return app
 
 

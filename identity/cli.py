@@ -11,9 +11,11 @@ from typing import Any
 import click
 from flask import current_app
 from flask.cli import AppGroup
+from pydantic import ValidationError
 from sqlalchemy import create_engine
 
 from identity import cli_audit, oauth
+from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
 from identity.audit import rights
@@ -34,7 +36,10 @@ from identity.keys import rotate
 from identity.keys.keyring import ensure_keys
 from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
+from identity.login.setup import TOKEN_S, invite_administrator
 from identity.sync.run import run_source
+
+ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 
 identity_cli = AppGroup("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
@@ -110,6 +115,25 @@ def export_command() -> None:
     """Write the configuration to standard output in the form that `apply` reads."""
     with use(Units).open(Actor.system("cli:export"), write=False) as unit:
         click.echo(export.export(unit), nl=False)
+
+
+@identity_cli.command("bootstrap-admin")
+@click.argument("login")
+@click.option("--name", required=True, help="The person's name.")
+@click.option("--role", type=click.Choice(ADMINISTRATION_ROLES), default=ADMINISTRATION_ROLES[0], show_default=True)
+def bootstrap_admin_command(login: str, name: str, role: str) -> None:
+    """Invite the first holder of an administration role, and print the one-time token to choose a password with."""
+    try:
+        with use(Units).open(Actor.system("cli:bootstrap-admin")) as unit:
+            token = invite_administrator(unit, login, name, role)
+    except TesseraError as error:
+        raise click.ClickException(error.public) from None
+    except ValidationError as error:
+        faults = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
+        raise click.ClickException(faults) from None
+    address = f"{use(Settings).public_url}/setup"
+    click.echo(f"{name} is {role}. Within {TOKEN_S // 60} minutes, open {address} and enter {login} and this token:")
+    click.echo(token)
 
 
 @identity_cli.command("sync")

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from identity.core.i18n import speaking
 from tests.servers.postgres import Postgres
 from tests.servers.samba import Samba
 from tests.servers.templates import Templates
 from tests.world import World
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    """A test begins in the default language; a request leaves its browser's behind on the thread that served it."""
+    with speaking("en"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from examples.erp.cas import CasClient, logged_out_ticket
 from examples.shared.config import Config
 from examples.shared.pdp import Pdp, Question
 from examples.shared.store import Document, Stale, Store
-from examples.shared.web import create, open_to_servers, show, t
+from examples.shared.web import arrive, create, open_to_servers, show, signed_in, t
 
 TITLE = ("企业资源计划", "ERP")
 API = "https://erp.xinghe.example/api"  # the tokens' audience
@@ -65,16 +65,16 @@ def _pages(app: Flask, store: Store, pdp: Pdp, cas: CasClient, config: Config) -
         if principal is None or not principal.first("sub"):
             text = t("登录票据无效,请重新登录。", "The ticket was not valid; please try again.")
             return render_template("message.html", heading=t("无法访问", "Not possible"), text=text), 403
-        session.renew()  # type: ignore[attr-defined]
         session["ticket"] = ticket
-        session["user"] = {
-            "sub": principal.first("sub"),
-            "name": principal.first("name") or principal.user,
-            "roles": principal.all("roles"),
-            "company": principal.first("company_code"),
-            "unit": principal.first("dept_code"),
-        }
-        return redirect(url_for("home"))
+        return arrive(
+            {
+                "sub": principal.first("sub"),
+                "name": principal.first("name") or principal.user,
+                "roles": principal.all("roles"),
+                "company": principal.first("company_code"),
+                "unit": principal.first("dept_code"),
+            }
+        )
 
     @app.post("/logout")
     def logout() -> BaseResponse:
@@ -82,17 +82,18 @@ def _pages(app: Flask, store: Store, pdp: Pdp, cas: CasClient, config: Config) -
         return redirect(cas.logout_address(f"{config.base_url}/signed-out"))
 
     @app.get("/")
-    def home() -> str | BaseResponse:
-        user = session.get("user")
-        if user is None:
-            return redirect(url_for("login"))
+    def home() -> str:
+        user = signed_in()
         kinds = ("purchase_order", "voucher", "vendor")
         documents = [one for kind in kinds for one in store.latest(kind)]
         reads = pdp.ask_all(user["sub"], [question(one, "read") for one in documents])
         visible = [one for one, answer in zip(documents, reads, strict=True) if answer.permit]
+        orders = [one for one in visible if one["status"] == "created"]
+        approves = pdp.ask_all(user["sub"], [question(one, "approve") for one in orders])
         return render_template(
             "home.html",
             user=user,
+            approvals={one["id"]: answer for one, answer in zip(orders, approves, strict=True)},
             shown={kind: [one for one in visible if one["type"] == kind] for kind in kinds},
             states=STATES,
             unavailable=any(not answer.available for answer in reads),
@@ -226,12 +227,6 @@ def move_on(store: Store, document: Document, status: str, **changes: Any) -> No
         store.change(document, status, **changes)
     except Stale:
         abort(409, "Somebody else has changed this; load the page again.")
-
-
-def signed_in() -> dict[str, Any]:
-    """Who is signed in; ends the request with 401 when nobody is."""
-    user: dict[str, Any] = session.get("user") or abort(401)
-    return user
 
 
 def question(document: Document, action: str) -> Question:

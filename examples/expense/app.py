@@ -22,7 +22,7 @@ from examples.expense.logout import LogoutTokens
 from examples.shared.config import Config, from_env
 from examples.shared.pdp import Pdp, Question
 from examples.shared.store import Document, Stale, Store
-from examples.shared.web import create, open_to_servers, serve, show, t
+from examples.shared.web import arrive, create, open_to_servers, serve, show, signed_in, t
 
 TITLE = ("费控报销", "Expenses")
 ERP_API = "https://erp.xinghe.example/api"  # the API's name (the tokens' audience), not its address
@@ -72,18 +72,18 @@ def create_app(config: Config, erp_url: str) -> Flask:
         except (OAuthError, JoseError) as error:
             return refused(str(error.description or error.error))
         claims = token["userinfo"]  # the verified ID token: signature, iss, aud, exp, nonce
-        session.renew()  # type: ignore[attr-defined]
-        session["user"] = {
-            "sub": claims["sub"],
-            "sid": claims.get("sid", ""),
-            "name": claims.get("name", claims["sub"]),
-            "roles": claims.get("roles", []),
-            "company": claims.get("company_code", ""),
-            "unit": claims.get("dept_code", ""),
-        }
         session["id_token"] = token["id_token"]
         keep_token(token)
-        return redirect(url_for("home"))
+        return arrive(
+            {
+                "sub": claims["sub"],
+                "sid": claims.get("sid", ""),
+                "name": claims.get("name", claims["sub"]),
+                "roles": claims.get("roles", []),
+                "company": claims.get("company_code", ""),
+                "unit": claims.get("dept_code", ""),
+            }
+        )
 
     @app.post("/logout")
     def logout() -> Response:
@@ -107,10 +107,8 @@ def create_app(config: Config, erp_url: str) -> Flask:
         return "", 200
 
     @app.get("/")
-    def home() -> str | Response:
-        user = session.get("user")
-        if user is None:
-            return redirect(url_for("login"))
+    def home() -> str:
+        user = signed_in()
         claims = store.latest("claim")
         answers = pdp.ask_all(user["sub"], [question(one, "read") for one in claims], sid=user["sid"])
         visible = [one for one, answer in zip(claims, answers, strict=True) if answer.permit]
@@ -209,12 +207,6 @@ def keep_token(token: dict[str, Any], refresh_token: str | None = None, access_t
         name: token[name] for name in ("access_token", "refresh_token", "expires_at", "token_type") if name in token
     }
     session["token"] = {**old, **kept}
-
-
-def signed_in() -> dict[str, Any]:
-    """Who is signed in; ends the request with 401 when nobody is."""
-    user: dict[str, Any] = session.get("user") or abort(401)
-    return user
 
 
 def question(claim: Document, action: str) -> Question:

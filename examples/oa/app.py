@@ -15,7 +15,7 @@ from examples.oa.saml import SamlRefused, ServiceProvider, SignedIn
 from examples.shared.config import Config
 from examples.shared.pdp import Pdp, Question
 from examples.shared.store import Document, Stale, Store
-from examples.shared.web import create, open_to_servers, show, t
+from examples.shared.web import arrive, create, open_to_servers, show, signed_in, t
 
 TITLE = ("协同办公", "Office")
 KINDS = {"seal": ("用章申请", "Use of seal"), "payment": ("付款申请", "Payment"), "purchase": ("采购申请", "Purchase")}
@@ -51,10 +51,8 @@ def create_app(config: Config) -> Flask:
         except SamlRefused as error:
             app.logger.warning("SAML response refused: %s", error)
             return refused(t("登录应答无效,请重新登录。", "The sign-in was not valid; please try again."))
-        session.renew()  # type: ignore[attr-defined]
         session["pending"] = [one for one in pending if one != answered]
-        session["user"] = user_of(found)
-        return redirect(url_for("home"))
+        return arrive(user_of(found))
 
     @app.post("/logout")
     def logout() -> Response:
@@ -63,10 +61,8 @@ def create_app(config: Config) -> Flask:
         return redirect(f"{config.tessera_url}/logout")
 
     @app.get("/")
-    def home() -> str | Response:
+    def home() -> str:
         user = current()
-        if user is None:
-            return redirect(url_for("login"))
         approvals = store.latest("approval")
         reads = pdp.ask_all(user["name_id"], [question(one, "read") for one in approvals])
         visible = [one for one, answer in zip(approvals, reads, strict=True) if answer.permit]
@@ -82,7 +78,7 @@ def create_app(config: Config) -> Flask:
 
     @app.post("/approvals")
     def submit() -> Response:
-        user = signed_in()
+        user = current()
         approval = new_approval(user)
         answer = pdp.perform(user["name_id"], question(approval, "submit"))
         show(answer)
@@ -93,7 +89,7 @@ def create_app(config: Config) -> Flask:
 
     @app.post("/approvals/<approval_id>/approve")
     def approve(approval_id: str) -> Response:
-        user = signed_in()
+        user = current()
         approval = store.find("approval", approval_id) or abort(404)
         if approval["status"] != "submitted":
             abort(409, "The approval has moved on; load the page again.")
@@ -138,18 +134,12 @@ def user_of(found: SignedIn) -> dict[str, Any]:
     }
 
 
-def current() -> dict[str, Any] | None:
+def current() -> dict[str, Any]:
     """Who is signed in, until the time that the assertion gave the session."""
-    user: dict[str, Any] | None = session.get("user")
-    if user and user["ends_at"] and time.time() >= user["ends_at"]:
+    user = signed_in()
+    if user["ends_at"] and time.time() >= user["ends_at"]:
         session.clear()
-        return None
-    return user
-
-
-def signed_in() -> dict[str, Any]:
-    """Who is signed in; ends the request with 401 when nobody is."""
-    return current() or abort(401)
+    return signed_in()
 
 
 def question(approval: Document, action: str) -> Question:

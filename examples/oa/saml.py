@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
+from lxml.etree import LxmlError
 from onelogin.saml2.auth import OneLogin_Saml2_Auth
 from onelogin.saml2.errors import OneLogin_Saml2_Error, OneLogin_Saml2_ValidationError
 from onelogin.saml2.idp_metadata_parser import OneLogin_Saml2_IdPMetadataParser
@@ -21,6 +22,8 @@ TIMEOUT_S = 5
 METADATA_KEEP_S = 600
 PERSISTENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"
 POST = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
+# What python3-saml and lxml raise for what is no response, or not ours.
+UNREADABLE = (OneLogin_Saml2_Error, OneLogin_Saml2_ValidationError, LxmlError, KeyError, ValueError, TypeError)
 
 
 class SamlRefused(Exception):
@@ -70,7 +73,7 @@ class ServiceProvider:
             auth = OneLogin_Saml2_Auth(environ, self._settings())
             # A response that names a request must name one that this browser has made.
             auth.process_response(request_id=answered if answered in pending else None)
-        except (OneLogin_Saml2_Error, OneLogin_Saml2_ValidationError, KeyError, ValueError, TypeError) as error:
+        except UNREADABLE as error:
             raise SamlRefused(str(error)) from error
         if auth.get_errors() or not auth.is_authenticated():
             raise SamlRefused(auth.get_last_error_reason() or "not authenticated")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from flask import Flask, Request, Response, abort, render_template, request, session
+from flask import Flask, Request, Response, abort, redirect, render_template, request, session, url_for
 from flask.sessions import SessionInterface, SessionMixin
 from jinja2 import ChoiceLoader, FileSystemLoader
 from werkzeug.datastructures import CallbackDict
 from werkzeug.serving import make_server
+from werkzeug.wrappers import Response as BaseResponse
 
 from examples.shared.config import Config
 from examples.shared.keys import KeysUnavailable
@@ -87,6 +88,10 @@ class Sessions(SessionInterface):
         return len(ended)
 
 
+class NotSignedIn(Exception):
+    """Nobody is signed in; raised by `signed_in`."""
+
+
 def create(name: str, config: Config, title: tuple[str, str]) -> tuple[Flask, Sessions]:
     """A Flask application with its sessions and the shared layout; `title` is Chinese and English."""
     app = Flask(name, root_path=str(SHARED.parent / config.code), static_folder=str(SHARED / "static"))
@@ -116,6 +121,13 @@ def create(name: str, config: Config, title: tuple[str, str]) -> tuple[Flask, Se
             response.headers["Cache-Control"] = "no-store"
         return response
 
+    @app.errorhandler(NotSignedIn)
+    def sign_in_first(_: Exception) -> BaseResponse | tuple[str, int]:
+        if request.method != "GET":
+            return render_template("message.html", heading=t("请先登录", "Please sign in first"), text=""), 401
+        session["after"] = request.path
+        return redirect(url_for("login"))
+
     @app.errorhandler(requests.RequestException)
     @app.errorhandler(KeysUnavailable)
     def server_away(_: Exception) -> tuple[str, int]:
@@ -137,6 +149,22 @@ def open_to_servers(view: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a POST route that other servers or an identity provider's page call: it proves its caller by itself."""
     view.open = True  # type: ignore[attr-defined]
     return view
+
+
+def signed_in() -> dict[str, Any]:
+    """Who is signed in; else a page that was asked for follows the sign-in, and a form is refused."""
+    user: dict[str, Any] | None = session.get("user")
+    if user is None:
+        raise NotSignedIn
+    return user
+
+
+def arrive(user: Mapping[str, Any]) -> BaseResponse:
+    """The sign-in is complete: a fresh session for this user, and on to the page that he asked for."""
+    session.renew()  # type: ignore[attr-defined]
+    session.pop("csrf", None)
+    session["user"] = dict(user)
+    return redirect(session.pop("after", None) or url_for("home"))
 
 
 def csrf_token() -> str:

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     FACTOR_REFUSED = "login.factor.refused"
     RECOVERY_CODE_USED = "login.recovery_code.used"
     PASSWORD_CHANGED = "login.password.changed"  # noqa: S105
+    SETUP_TOKEN_ISSUED = "login.setup_token.issued"  # noqa: S105
+    SETUP_TOKEN_REFUSED = "login.setup_token.refused"  # noqa: S105
     CONSENT_GIVEN = "login.consent.given"
     CONSENT_WITHDRAWN = "login.consent.withdrawn"
     RECOVERY_CODES_MADE = "login.recovery_codes.made"
@@ -156,6 +158,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.FACTOR_REFUSED: "A second factor of {person} was refused",
     Kind.RECOVERY_CODE_USED: "{actor} used a recovery code",
     Kind.PASSWORD_CHANGED: "{actor} changed the password of {person}",
+    Kind.SETUP_TOKEN_ISSUED: "{actor} invited {person} as an administrator",
+    Kind.SETUP_TOKEN_REFUSED: "A one-time token for {login} was refused",
     Kind.CONSENT_GIVEN: "{actor} agreed to what {application} asks for",
     Kind.CONSENT_WITHDRAWN: "{actor} no longer agrees to what {application} asks for",
     Kind.RECOVERY_CODES_MADE: "{actor} made new recovery codes",

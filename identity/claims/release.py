@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import aliased
 
 from identity.access.snapshot import Snapshot
@@ -16,6 +16,7 @@ from identity.people.models import Employment, OrgUnit, PersonProfile, Position
 from identity.roles.mapping import group_paths
 
 CATALOGUE = (
+    "sub",
     *(
         "preferred_username",
         "name",
@@ -64,12 +65,12 @@ def release(connection: Connection, snapshot: Snapshot, app: App, user_id: UUID,
     if user is None:
         return {}
     wanted = set(app.released_claims)
-    values: dict[str, Any] = {"preferred_username": user.login}
+    values: dict[str, Any] = {"sub": user.sub, "preferred_username": user.login}
     if "roles" in wanted:
         values["roles"] = list(snapshot.roles_in(user_id, app.code, now))
     if "groups" in wanted:
         values["groups"] = sorted(group_paths(user.identity.facts.groups, snapshot.world.group_parents))
-    if wanted - {"preferred_username", "roles", "groups"}:
+    if wanted - {"sub", "preferred_username", "roles", "groups"}:
         values |= _profile(connection, user.person_id) | _work(connection, snapshot, user_id)
     return {name: values[name] for name in CATALOGUE if name in wanted and values.get(name) not in (None, "")}
 
@@ -91,8 +92,11 @@ def aliased_for(app: App, values: Mapping[str, Any]) -> dict[str, Any]:
     return {app.claim_aliases.get(name, name): value for name, value in values.items()}
 
 
+_PROFILE = select(PersonProfile.__table__).where(PersonProfile.person_id == bindparam("person"))
+
+
 def _profile(connection: Connection, person_id: UUID) -> dict[str, Any]:
-    row = connection.execute(select(PersonProfile.__table__).where(PersonProfile.person_id == person_id)).first()
+    row = connection.execute(_PROFILE, {"person": person_id}).first()
     if row is None:
         return {}
     return {
@@ -107,25 +111,25 @@ def _profile(connection: Connection, person_id: UUID) -> dict[str, Any]:
     }
 
 
+_company, _unit = aliased(OrgUnit), aliased(OrgUnit)
+# Built once: aliases cost more to make than the query to run.
+_WORK = (
+    select(
+        Employment.employee_number,
+        _company.code.label("company"),
+        _unit.code.label("unit"),
+        _unit.name.label("unit_name"),
+        Position.name.label("position"),
+    )
+    .join(_company, _company.id == Employment.company_id)
+    .outerjoin(_unit, _unit.id == Employment.org_unit_id)
+    .outerjoin(Position, Position.id == Employment.position_id)
+    .where(Employment.user_id == bindparam("user"), Employment.is_primary, Employment.rev_until.is_(None))
+)
+
+
 def _work(connection: Connection, snapshot: Snapshot, user_id: UUID) -> dict[str, Any]:
-    company, unit = aliased(OrgUnit), aliased(OrgUnit)
-    row = connection.execute(
-        select(
-            Employment.employee_number,
-            company.code.label("company"),
-            unit.code.label("unit"),
-            unit.name.label("unit_name"),
-            Position.name.label("position"),
-        )
-        .join(company, company.id == Employment.company_id)
-        .outerjoin(unit, unit.id == Employment.org_unit_id)
-        .outerjoin(Position, Position.id == Employment.position_id)
-        .where(
-            Employment.user_id == user_id,
-            Employment.is_primary,
-            Employment.rev_until.is_(None),
-        )
-    ).first()
+    row = connection.execute(_WORK, {"user": user_id}).first()
     if row is None:
         return {}
     above = snapshot.org.get(row.unit or row.company, ())

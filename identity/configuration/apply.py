@@ -61,14 +61,9 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword,
     if any((wanted.permissions, wanted.mappings, wanted.inheritance, wanted.duties)):
         version = change_rules(unit, wanted, based_on=before, note="configuration file")
     for administrator in document.administrators:
-        bootstrap_administrator(
-            unit,
-            administrator.login,
-            administrator.name,
-            administrator.roles,
-            read_secret(administrator.password, base),
-            set_password,
-        )
+        user = bootstrap_administrator(unit, administrator.login, administrator.name, administrator.roles)
+        if user is not None:
+            set_password(unit, user, read_secret(administrator.password, base))
     for target in document.shipping:
         put_target(unit, target.model_copy(update={"secret": _resolved(target.secret, base)}), managed_by="file")
     put_admin_grants(unit, document.admin_grants)

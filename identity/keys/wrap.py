@@ -18,6 +18,8 @@ from identity.core.errors import Invalid
 from identity.core.settings import Settings, SettingsError
 
 NONCE = 12
+# Random 32 bytes have about 30 values among them; fewer than this by chance once in 10^12 keys.
+DISTINCT_MIN = 20
 
 
 def wrap(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
@@ -46,6 +48,8 @@ def load_root(settings: Settings) -> bytes:
     root = read_private_file(path, "ROOT_KEY_FILE")
     if len(root) != 32:
         raise SettingsError(f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} must hold 32 bytes")
+    if len(set(root)) < DISTINCT_MIN:
+        raise SettingsError(f"Tessera cannot start:\n  ROOT_KEY_FILE: {path} is not random; take 32 of /dev/urandom")
     return root
 
 

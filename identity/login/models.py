@@ -87,6 +87,16 @@ class LocalPassword(Base):
     changed_at: Mapped[datetime]
 
 
+class SetupToken(Base):
+    """The one-time token with which an invited administrator chooses a password; used up = gone."""
+
+    __tablename__ = "setup_token"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime]
+
+
 class TotpFactor(Keyed, Base):
     """A TOTP seed (RFC 6238), encrypted; it counts once confirmed."""
 

@@ -29,7 +29,7 @@ def document(issuer: str) -> dict[str, Any]:
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         "code_challenge_methods_supported": ["S256"],
         "scopes_supported": ["openid", *SCOPES],
-        "claims_supported": ["sub", *CATALOGUE, "acr", "amr", "auth_time", "sid"],
+        "claims_supported": [*CATALOGUE, "acr", "amr", "auth_time", "sid"],
         "acr_values_supported": [ACR_PASSWORD, ACR_MFA],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "claims_parameter_supported": True,

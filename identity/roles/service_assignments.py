@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from math import ceil
 from typing import Any
@@ -91,23 +91,15 @@ def _holder_name(unit: Unit, kind: str, holder_id: UUID) -> str:
     return str(row.id) if kind == "user" else str(row.name if kind == "group" else row.code)
 
 
-def bootstrap_administrator(
-    unit: Unit,
-    login: str,
-    name: str,
-    roles: Iterable[str],
-    password: str,
-    set_password: Callable[[Unit, Any, str], None],
-) -> bool:
-    """Make a local identity with console roles; False when the login is there already.
+def bootstrap_administrator(unit: Unit, login: str, name: str, roles: Iterable[str]) -> User | None:
+    """Make a local identity with console roles, which has no password yet; None when the login is there already.
 
-    Only while nobody holds the role yet, so a configuration file can begin an installation and never widen one.
-    Raises `Conflict` otherwise.
+    Only while nobody holds the role yet, so that the command line or a configuration file can begin an installation and
+    never widen one. Raises `Conflict` otherwise.
     """
     if find_user_by_login(unit, login) is not None:
-        return False
+        return None
     user = create_user(unit, NewUser(login=login, profile=Profile(name=name)))
-    set_password(unit, user, password)
     for role in roles:
         key = f"{CONSOLE_APPLICATION}:{role}"
         ensure_console_role(unit, key)
@@ -116,7 +108,17 @@ def bootstrap_administrator(
         ).first():
             raise Conflict(f"Somebody is {role} already; a second administrator is assigned in the console.")
         add_assignment(unit, AssignmentInput(holder_kind="user", holder_id=user.id, role=key), "bootstrap")
-    return True
+    return user
+
+
+def holds_administration_role(unit: Unit, user_id: UUID, role: str) -> bool:
+    """Whether the identity itself was assigned this console role."""
+    found = select(Assignment.id).where(
+        Assignment.role_key == f"{CONSOLE_APPLICATION}:{role}",
+        Assignment.holder_id == user_id,
+        Assignment.rev_until.is_(None),
+    )
+    return unit.db.execute(found).first() is not None
 
 
 def check_administrators_stay(unit: Unit, user_id: UUID) -> None:

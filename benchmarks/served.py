@@ -1,0 +1,155 @@
+"""What the figures over HTTP share: a private instance (granian with 2 workers), wrk beside it, 32 connections."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.servers.postgres import Postgres
+from tests.servers.slapd import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+PASSWORD = "Tessera-demo-2026"
+SECRETS = {
+    "EXPENSE_PDP_SECRET": "bench-expense",
+    "EXPENSE_CLIENT_SECRET": "bench-client",
+    "OA_PDP_SECRET": "bench-oa",
+    "ERP_PDP_SECRET": "bench-erp",
+    "TESSERA_DEMO_PASSWORD": PASSWORD,
+}
+# Smaller for a quick look whether a figure still runs: BENCH_SECONDS=1 BENCH_RUNS=1 BENCH_FLOWS=50 make bench
+SECONDS = int(os.environ.get("BENCH_SECONDS", "10"))
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A running server: its address, the sub of an employee, and the process that has the workers."""
+
+    address: str
+    sub: str
+    pid: int
+
+    def workers(self) -> list[int]:
+        """The resident size of each worker, in bytes."""
+        sizes = []
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+                command = (status.parent / "cmdline").read_bytes()
+            except OSError:
+                continue  # it ended while we looked
+            if fields["PPid"] == str(self.pid) and b"granian" in command:
+                sizes.append(int(fields["VmRSS"].split()[0]) * 1_024)
+        return sizes
+
+
+@contextmanager
+def prepared(kind: str = "sqlite", *more: str) -> Iterator[dict[str, str]]:
+    """The environment of a private instance with the demo company's configuration, then that of the `more` files."""
+    folder = Path(tempfile.mkdtemp(prefix="tessera-bench-"))
+    env = {**os.environ, **SECRETS, "TESSERA_DEMO": "1", "TESSERA_VAR": str(folder), "LOG_LEVEL": "ERROR"}
+    env["PUBLIC_URL"] = f"http://localhost:{free_port()}"
+    postgres = Postgres() if kind == "postgres" else None
+    try:
+        if postgres is not None:
+            postgres.start()
+            env["DATABASE_URL"] = postgres.database()
+        flask(env, "migrate")
+        for path in ("examples/demo/company.yaml", *more):
+            flask(env, "apply", path)
+        yield env
+    finally:
+        if postgres is not None:
+            postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def served(kind: str = "sqlite", *more: str) -> Iterator[Instance]:
+    """A private instance with the demo company, serving."""
+    with prepared(kind, *more) as env:
+        flask(env, "sync", "hq")
+        port = env["PUBLIC_URL"].rpartition(":")[2]
+        words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
+        command = [sys.executable, "-m", "granian", *words.split(), "wsgi:application"]
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait(env["PUBLIC_URL"])
+            sub = subprocess.run(
+                [sys.executable, "-c", _SUB], cwd=ROOT, env=env, check=True, capture_output=True, text=True
+            ).stdout.strip()
+            yield Instance(env["PUBLIC_URL"], sub, server.pid)
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def flask(env: dict[str, str], *words: str) -> None:
+    """`flask --app wsgi identity …`; raises when it fails."""
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "identity", *words]
+    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
+
+
+def wrk(
+    url: str, body: str = "", headers: dict[str, str] | None = None, *, script: str = "", threads: int = 1
+) -> tuple[float, float, float]:
+    """Requests a second, p99 and max in milliseconds, of one run. With a `script` of its own, what that counts, on one
+    connection to a thread. Raises `RuntimeError` when an answer was an error."""
+    if not script:
+        lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in (headers or {}).items()]
+        if body:
+            lines += ['wrk.method = "POST"', f"wrk.body = {json.dumps(body)}"]
+        script = "\n".join([*lines, _DONE])
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        connections = threads if threads > 1 else 32
+        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{SECONDS}s", "-s", file.name, url]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"^R (\d+) ([\d.]+) ([\d.]+) (\d+)$", out, re.MULTILINE)
+    if found is None or int(found[4]):
+        raise RuntimeError(out)
+    return int(found[1]) / SECONDS, round(float(found[2]), 1), round(float(found[3]), 1)
+
+
+def basic(name: str, secret: str) -> str:
+    """An HTTP Basic header."""
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+_DONE = (
+    "function done(s, l, r) io.write(string.format('R %d %f %f %d\\n', s.requests, l:percentile(99) / 1000, "
+    "l.max / 1000, s.errors.status + s.errors.read + s.errors.connect + s.errors.timeout)) end"
+)
+
+_SUB = (
+    "from wsgi import app\nfrom sqlalchemy import select\nfrom identity.core.db import Database\n"
+    "from identity.people.models import User\n"
+    "with app.extensions['tessera'][Database].read() as c:\n"
+    "    print(c.execute(select(User.sub).where(User.login_key == 'zhangsan')).scalar_one())\n"
+)
+
+
+def _wait(address: str) -> None:
+    for _ in range(200):
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError("the server did not become ready")
