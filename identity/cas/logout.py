@@ -14,10 +14,10 @@ def register(notifiers: LogoutNotifiers, registry: Registry) -> None:
     """Bind this door's notifier."""
 
     def notify(unit: Unit, participant: Participant) -> None:
-        address, ticket = participant.data.get("logout_url"), participant.data.get("ticket")
         known = {service.logout_url for service in registry.current().cas_services}
-        if address and ticket and address in known:
-            message = logout_request(f"LR-{new_id()}", ticket, unit.now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-            send(unit, "http_form", address, {"logoutRequest": message}, f"cas:{participant.app_id}")
+        for ticket, address in participant.data.get("tickets", ()):
+            if address in known:
+                message = logout_request(f"LR-{new_id()}", ticket, unit.now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+                send(unit, "http_form", address, {"logoutRequest": message}, f"cas:{participant.app_id}")
 
     notifiers.register("cas", notify)
