@@ -174,7 +174,7 @@ def parse_json(text: bytes | str) -> Any:
         raise Invalid("The body is not valid JSON.", str(error), code="invalid_json") from None
     if isinstance(value, (dict, list)) and _deeper_than(value, JSON_DEPTH_MAX):
         raise Invalid("The JSON is nested too deeply.", code="invalid_json")
-    if (b"\\u0000" in text) if isinstance(text, bytes) else ("\\u0000" in text):
+    if b"\\u0000" in (text.encode() if isinstance(text, str) else text):
         raise Invalid("The JSON has a NUL character.", code="invalid_json")
     return value
 

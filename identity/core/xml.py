@@ -57,6 +57,14 @@ def inflate(data: bytes) -> bytes:
     return plain
 
 
+def text_of(element: etree._Element) -> str:
+    """The whole text of a leaf, without outer space; raises `Invalid` for an element with children, whose `.text`
+    would be the first piece only."""
+    if len(element):
+        raise _bad("a value has elements inside")
+    return (element.text or "").strip()
+
+
 def _depth(root: etree._Element) -> int:
     deepest, stack = 0, [(root, 1)]
     while stack:

@@ -15,6 +15,7 @@ from lxml import etree
 
 from identity.apps.registry import Acs, Apps, Sp
 from identity.core.errors import Invalid
+from identity.core.xml import text_of
 from identity.login.request import ACR_MFA, ACR_PASSWORD, ACR_RANK, AcrRequest
 from identity.saml import names
 from identity.saml.bindings import Message, bad, check_destination, check_instant
@@ -99,7 +100,7 @@ def read(message: Message, apps: Apps, destination: str, now: datetime) -> Authn
 def issuer_of(message: Message, apps: Apps) -> Sp:
     """The registered service provider that a message says to be from; raises `Invalid` for any other."""
     issuers = message.root.findall("saml:Issuer", NS)
-    sp = apps.sp((issuers[0].text or "").strip()) if len(issuers) == 1 else None
+    sp = apps.sp(text_of(issuers[0])) if len(issuers) == 1 else None
     if sp is None or not sp.app.active:
         raise Invalid("This application is not registered here.", "unknown issuer", code="unknown_sp")
     return sp
@@ -147,12 +148,12 @@ def _subject(root: etree._Element, sp: Sp, refuse: Refuse) -> tuple[str, str] | 
     if subject is None:
         return None
     name_ids = subject.findall("saml:NameID", NS)
-    if len(subject) != 1 or len(name_ids) != 1 or len(name_ids[0]) or not (name_ids[0].text or "").strip():
+    if len(subject) != 1 or len(name_ids) != 1 or not text_of(name_ids[0]):
         raise refuse("subject", "Subject is not one plain NameID")
     if name_ids[0].get("SPNameQualifier", sp.entity_id) != sp.entity_id:
         raise refuse("subject", "SPNameQualifier is another")
     asked = name_ids[0].get("Format", names.UNSPECIFIED)
-    return sp.name_id_format if asked == names.UNSPECIFIED else asked, (name_ids[0].text or "").strip()
+    return sp.name_id_format if asked == names.UNSPECIFIED else asked, text_of(name_ids[0])
 
 
 def _context(root: etree._Element, refuse: Refuse) -> RequestedContext | None:
@@ -162,7 +163,7 @@ def _context(root: etree._Element, refuse: Refuse) -> RequestedContext | None:
     comparison = context.get("Comparison", "exact")
     if comparison not in {"exact", "minimum", "maximum", "better"}:
         raise bad("Comparison is not known")
-    asked = [(one.text or "").strip() for one in context.findall("saml:AuthnContextClassRef", NS)]
+    asked = [text_of(one) for one in context.findall("saml:AuthnContextClassRef", NS)]
     classes = tuple(one for one in asked if one in _CLASSES)
     if not classes:
         raise refuse("unmet_acr", "no requested class can be met here")
