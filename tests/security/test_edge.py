@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -131,7 +132,7 @@ def test_forwarding_headers_of_anybody_else_are_not_believed(world: World) -> No
 
 
 def test_hd_05_nothing_that_a_client_sent_splits_a_header(world: World) -> None:
-    for value in ("a\r\nX-Evil: 1", "a\nb", "x" * 200, "<b>", "张"):
+    for value in ("a\r\nX-Evil: 1", "a\nb", "x" * 5_000, "<b>", "张"):
         headers = {"X-Request-ID": value.encode().decode("latin-1")}
         try:
             answer = world.call("GET", "/healthz", headers=headers)
@@ -176,7 +177,7 @@ def test_hd_09_over_tls_transport_security_is_stated() -> None:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"x"]
 
-    edge = Edge(plain, (), trusted_proxies=(), secure=True, start=lambda: None)
+    edge = Edge(plain, (), trusted_proxies=(), secure=True, start=lambda: None, clock=lambda: datetime.now(UTC))
     assert "max-age=31536000" in Client(edge).get("/").headers["Strict-Transport-Security"]
 
 
