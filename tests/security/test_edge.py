@@ -132,7 +132,7 @@ def test_forwarding_headers_of_anybody_else_are_not_believed(world: World) -> No
 
 
 def test_hd_05_nothing_that_a_client_sent_splits_a_header(world: World) -> None:
-    for value in ("a\r\nX-Evil: 1", "a\nb", "x" * 5_000, "<b>", "张"):
+    for value in ("a\r\nX-Evil: 1", "a\nb", "x" * 5_000, "张"):
         headers = {"X-Request-ID": value.encode().decode("latin-1")}
         try:
             answer = world.call("GET", "/healthz", headers=headers)
