@@ -24,6 +24,7 @@ from identity.core.hot import Edge
 from identity.core.present import install_presentation
 from identity.core.settings import Settings
 from identity.core.unit import Units
+from identity.jobs.tasks import Purges
 from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
@@ -77,8 +78,8 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     ):
         app.register_blueprint(blueprint)
     app.cli.add_command(identity_cli)
-    oauth.register_logout(notifiers, keyring, registry, settings)
-    cas.register_logout(notifiers, registry)
+    _bind_logout(notifiers, keyring, registry, settings)
+    web.provide(app, Purges((cas.purge, saml.purge)))
 
     routes = [
         *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
@@ -96,6 +97,13 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
         clock=clock,
     )
     return app
+
+
+def _bind_logout(notifiers: LogoutNotifiers, keyring: Keyring, registry: Registry, settings: Settings) -> None:
+    oauth.register_logout(notifiers, keyring, registry, settings)
+    cas.register_logout(notifiers, registry)
+    saml.register_logout(notifiers, registry)
+    notifiers.onward = saml.onward
 
 
 def _error_page(error: TesseraError, status: int) -> str:

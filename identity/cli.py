@@ -26,7 +26,7 @@ from identity.core.record import Actor
 from identity.core.settings import Settings
 from identity.core.unit import Units
 from identity.core.web import use
-from identity.jobs.tasks import tasks
+from identity.jobs.tasks import Purges, tasks
 from identity.jobs.worker import work
 from identity.keys.keyring import ensure_keys
 from identity.login.authenticate import set_password
@@ -135,5 +135,6 @@ def worker_command() -> None:
         signal.signal(number, end)
     use(Feed).start()
     click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
-    work(use(Units), tasks(use(Settings), use(Database), use(Units), use(Access), use(LogoutNotifiers)), stop)
+    jobs = tasks(use(Settings), use(Database), use(Units), use(Access), use(LogoutNotifiers), use(Purges))
+    work(use(Units), jobs, stop)
     use(Feed).stop()

@@ -14,6 +14,10 @@ command -v chromium >/dev/null || missing+=(chromium)
 have_cjk_font || missing+=(fonts-noto-cjk fontconfig)
 compgen -G '/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server' >/dev/null || missing+=(rabbitmq-server)
 command -v wrk >/dev/null || missing+=(wrk)
+for module in openidc mellon cas; do
+    [ -e "/usr/lib/apache2/modules/mod_auth_$module.so" ] || missing+=("libapache2-mod-auth-$module")
+done
+[ -x /usr/sbin/apache2 ] || missing+=(apache2)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 as_root=()

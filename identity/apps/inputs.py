@@ -124,6 +124,7 @@ class SamlOptions(_Input):
     encrypt: bool = False
     idp_initiated: bool = False
     attribute_format: Literal["basic", "uri"] = "basic"
+    slo_url: WebAddress | None = None
 
 
 class SamlInput(_Input):
@@ -147,8 +148,8 @@ class SamlInput(_Input):
             raise ValueError("a service provider needs an assertion consumer service")
         if len({one.index for one in self.acs}) != len(self.acs) or sum(one.default for one in self.acs) > 1:
             raise ValueError("the consumer services need an index each, and one default at most")
-        if self.options.want_signed_requests and not self.signing_certificates:
-            raise ValueError("signed requests need the certificate that they are signed with")
+        if (self.options.want_signed_requests or self.options.slo_url) and not self.signing_certificates:
+            raise ValueError("signed requests and logout need the certificate that messages are signed with")
         if self.options.encrypt and self.encryption_certificate is None:
             raise ValueError("encryption needs the certificate to encrypt for")
         return self

@@ -89,7 +89,7 @@ class Acs:
 @dataclass(frozen=True, slots=True)
 class Sp:
     """A SAML service provider. `options`: want_signed_requests, sign_response, encrypt, idp_initiated,
-    attribute_format (basic | uri)."""
+    attribute_format (basic | uri), slo_url (SingleLogoutService, Redirect)."""
 
     id: UUID
     app: App

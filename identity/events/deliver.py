@@ -26,14 +26,14 @@ def deliver_due(units: Units, now: datetime) -> int:
         rows = unit.db.execute(
             select(OutboxMessage).where(OutboxMessage.state == "waiting").order_by(OutboxMessage.id).limit(BATCH)
         ).scalars()
-        due = [(row.id, row.ordering_key, row.next_at, row.destination, row.payload) for row in rows]
+        due = [(row.id, row.ordering_key, row.next_at, row.kind, row.destination, row.payload) for row in rows]
     delivered = 0
     waiting: set[str] = set()
-    for message_id, key, next_at, destination, payload in due:
+    for message_id, key, next_at, kind, destination, payload in due:
         if key in waiting or next_at > now:
             waiting.add(key)
             continue
-        error = _post(destination, payload)
+        error = _post(kind, destination, payload)
         if error:
             waiting.add(key)
         _note(units, actor, message_id, error, now)
@@ -41,12 +41,14 @@ def deliver_due(units: Units, now: datetime) -> int:
     return delivered
 
 
-def _post(destination: str, payload: dict[str, str]) -> str:
+def _post(kind: str, destination: str, payload: dict[str, str]) -> str:
+    """What went wrong. An `http_notice` wants no answer: any but a fault of the receiver's says that it was heard."""
     try:
         status = post_form(destination, payload)
     except TesseraError as error:
         return error.detail
-    return "" if 200 <= status < 300 else f"status {status}"
+    heard = status < 500 if kind == "http_notice" else 200 <= status < 300
+    return "" if heard else f"status {status}"
 
 
 def _note(units: Units, actor: Actor, message_id: UUID, error: str, now: datetime) -> None:

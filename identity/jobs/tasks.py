@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete
+from sqlalchemy import Connection, delete
 
 from identity.access.decide import Access
 from identity.audit.alarm import watch_gap
@@ -24,8 +26,15 @@ from identity.shipping.run import Shipper
 from identity.sync.run import run_due
 
 
+@dataclass(frozen=True, slots=True)
+class Purges:
+    """What each door drops of its own rows once nobody can use them any more; bound in `app.py`."""
+
+    of_doors: tuple[Callable[[Connection, datetime], None], ...]
+
+
 def tasks(
-    settings: Settings, database: Database, units: Units, access: Access, notifiers: LogoutNotifiers
+    settings: Settings, database: Database, units: Units, access: Access, notifiers: LogoutNotifiers, purges: Purges
 ) -> list[Job]:
     """Every background job, with how often it runs."""
 
@@ -37,6 +46,8 @@ def tasks(
         with database.write() as connection:
             forget_expired(connection, now)
             connection.execute(delete(LoginTransaction).where(LoginTransaction.expires_at < now))
+            for one in purges.of_doors:
+                one(connection, now)
 
     def retain(now: datetime) -> None:
         """Only where the app's role owns the tables; else the owner runs `identity retention`."""

@@ -31,13 +31,18 @@ class Participant:
 
 
 Notifier = Callable[[Unit, Participant], None]
+Onward = Callable[[Unit, UUID], str | None]
 
 
 @dataclass(slots=True)
 class LogoutNotifiers:
-    """Each door's way to tell its application, by protocol; bound in `app.py`."""
+    """Each door's way to tell its application, by protocol; bound in `app.py`.
+
+    `onward` says where the browser that ended a session goes next, when there are applications that only it can tell.
+    """
 
     by_protocol: dict[str, Notifier] = field(default_factory=dict)
+    onward: Onward = lambda _unit, _session_id: None
 
     def register(self, protocol: str, notifier: Notifier) -> None:
         self.by_protocol[protocol] = notifier

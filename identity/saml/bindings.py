@@ -1,21 +1,23 @@
-"""HTTP-Redirect and HTTP-POST (SAML Bindings §3.4, §3.5): from the wire to one parsed message."""
+"""HTTP-Redirect and HTTP-POST (SAML Bindings §3.4, §3.5): from the wire to one parsed message, and back."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from lxml import etree
 
 from identity.core.errors import Invalid
 from identity.core.xml import inflate, parse
-from identity.saml.names import NS
-from identity.saml.signature import verify_element, verify_query
+from identity.keys.keyring import CertificateKey
+from identity.saml.names import NS, RSA_SHA256
+from identity.saml.signature import sign_query, verify_element, verify_query
 
 SKEW = timedelta(minutes=3)
 MESSAGE_MAX = 262_144
@@ -83,6 +85,18 @@ def from_post(form: Mapping[str, str]) -> Message:
     return Message(field, root, _relay_state(form), root.find("ds:Signature", NS) is not None, None)
 
 
+def to_redirect(location: str, field: Field, message: bytes, relay_state: str | None, key: CertificateKey) -> str:
+    """The signed address of a message."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    fields: dict[str, str] = {field: base64.b64encode(packer.compress(message) + packer.flush()).decode()}
+    if relay_state is not None:
+        fields["RelayState"] = relay_state
+    fields["SigAlg"] = RSA_SHA256
+    query = "&".join(f"{name}={quote_plus(value)}" for name, value in fields.items())
+    signature = base64.b64encode(sign_query(query.encode(), key)).decode()
+    return f"{location}{'&' if '?' in location else '?'}{query}&Signature={quote_plus(signature)}"
+
+
 def check_destination(root: etree._Element, destination: str, *, signed: bool) -> None:
     """A signed message MUST name where it was sent (Bindings §3.4.5.2, §3.5.5.2); another's is not ours to read."""
     stated = root.get("Destination")
@@ -92,18 +106,22 @@ def check_destination(root: etree._Element, destination: str, *, signed: bool) -
 
 def check_instant(text: str, now: datetime) -> None:
     """IssueInstant is within three minutes of now."""
+    if abs(parse_time(text) - now) > SKEW:
+        raise bad("IssueInstant is too far from now")
+
+
+def parse_time(text: str) -> datetime:
+    """A time of a message; all are UTC (Core §1.3.3)."""
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise bad("IssueInstant is not a time") from None
-    instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-    if abs(instant - now) > SKEW:
-        raise bad("IssueInstant is too far from now")
+        raise bad("a time cannot be read") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def bad(detail: str) -> Invalid:
     """A fault for which there is nobody to answer to but the browser."""
-    return Invalid("The sign-in request of the application is not valid.", detail, code="invalid_saml")
+    return Invalid("The message of the application is not valid.", detail, code="invalid_saml")
 
 
 def _field(fields: Mapping[str, str]) -> Field:

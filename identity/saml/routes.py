@@ -11,19 +11,21 @@ from werkzeug.wrappers import Response
 from identity.access.decide import Access
 from identity.apps.registry import Registry, Sp
 from identity.audit.kinds import Kind
-from identity.core.errors import Invalid, NotFound, Unavailable
+from identity.core.errors import Invalid, NotFound
 from identity.core.record import Record
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.core.web import open_unit, page_policy, public, request_now, use
-from identity.keys.keyring import CertificateKey, Keyring
+from identity.keys.keyring import Keyring
 from identity.login import flow, service
 from identity.login.doors import enter, forget_transaction, request_of, resume
 from identity.login.request import LoginRequest, Ready, SignIn
 from identity.saml import bindings, response
 from identity.saml import metadata as documents
 from identity.saml.errors import STATUS, Answerable
+from identity.saml.logout import remember
 from identity.saml.name_id import name_of, user_of
+from identity.saml.ours import current_key, entity_id
 from identity.saml.request import AuthnRequest, read, stated_class
 
 bp = Blueprint("saml", __name__)
@@ -137,8 +139,10 @@ def _assert(unit: Unit, sign_in: SignIn) -> bytes:
     name_id = name_of(
         unit.db.connection(), sp, sign_in, name_format, allow_create=bool(asked["allow_create"]), now=unit.now
     )
+    if sp.options.get("slo_url"):
+        remember(unit, sign_in.session_sid, sp.entity_id, name_id, name_format)
     statement = response.Statement(
-        issuer=_entity_id(),
+        issuer=entity_id(use(Settings)),
         audience=sp.entity_id,
         acs_url=str(asked["acs"]),
         in_response_to=asked["request_id"],
@@ -154,7 +158,7 @@ def _assert(unit: Unit, sign_in: SignIn) -> bytes:
         sign_response=bool(sp.options.get("sign_response")),
         encrypt_for=sp.encryption_certificate if sp.options.get("encrypt") else None,
     )
-    body = response.build(statement, _key(), unit.now)
+    body = response.build(statement, current_key(use(Keyring)), unit.now)
     unit.record(
         Record(
             kind=Kind.ASSERTION_ISSUED,
@@ -177,7 +181,9 @@ def _refuse(reason: str, reply: Any, detail: str = "") -> Response:
     record.data = {"detail": detail} if detail else {}
     with open_unit(write=False) as unit:
         unit.record(record)
-    body = response.build_error(_entity_id(), reply["acs"], reply["request_id"], status, second, _key(), request_now())
+    key = current_key(use(Keyring))
+    issuer = entity_id(use(Settings))
+    body = response.build_error(issuer, reply["acs"], reply["request_id"], status, second, key, request_now())
     return _post(reply, body)
 
 
@@ -200,19 +206,8 @@ def _raw_query() -> str:
     return request.query_string.decode("latin-1")
 
 
-def _entity_id() -> str:
-    return f"{use(Settings).public_url}/saml/metadata"
-
-
 def _sp(reply: Any) -> Sp:
     sp = use(Registry).current().sp(str(reply["entity_id"]))
     if sp is None or not sp.app.active:
         raise Invalid("This application is not registered here.", code="unknown_sp")
     return sp
-
-
-def _key() -> CertificateKey:
-    keys = use(Keyring).certificate_keys("saml-sign")
-    if not keys:
-        raise Unavailable("The service has no key yet.", "no saml-sign key", code="no_key")
-    return keys[0]

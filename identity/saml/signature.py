@@ -62,6 +62,14 @@ def sign(element: etree._Element, key: CertificateKey) -> None:
     context.sign(signature)
 
 
+def sign_query(query: bytes, key: CertificateKey) -> bytes:
+    """The RSA-SHA256 signature of a Redirect binding's query octets (Bindings §3.4.4.1)."""
+    context = xmlsec.SignatureContext()
+    context.key = _private(key.kid, key.private_pem, key.certificate_pem)
+    signature: bytes = context.sign_binary(query, xmlsec.constants.TransformRsaSha256)
+    return signature
+
+
 def verify_query(signed: bytes, algorithm: str, signature: str, certificates: tuple[str, ...]) -> None:
     """A Redirect binding signature over the raw query octets (Bindings §3.4.4.1); raises `Invalid`."""
     chosen = _HASHES.get(algorithm)

@@ -88,8 +88,11 @@ class Sp:
             put_saml_sp(unit, get_application(unit, "expense"), SamlInput.model_validate(given))
         self.metadata = world.call("GET", "/saml/metadata").text
 
-    def auth(self, post: dict[str, str] | None = None, **security: Any) -> OneLogin_Saml2_Auth:
-        """python3-saml as this service provider, which knows the identity provider by its metadata only."""
+    def auth(self, post: dict[str, str] | None = None, get: str = "", **security: Any) -> OneLogin_Saml2_Auth:
+        """python3-saml as this service provider, which knows the identity provider by its metadata only.
+
+        `post` is the form that came to its consumer service, `get` the address that was called of its logout service.
+        """
         settings = {
             "strict": True,
             "sp": {
@@ -114,8 +117,9 @@ class Sp:
         asked = {
             "https": "on",
             "http_host": "sp.example",
-            "script_name": "/acs",
-            "get_data": {},
+            "script_name": urlsplit(get).path or "/acs",
+            "query_string": urlsplit(get).query,
+            "get_data": query_of(get),
             "post_data": post or {},
         }
         return OneLogin_Saml2_Auth(asked, settings)
