@@ -5,8 +5,8 @@ from alembic import op
 
 from identity.core import db
 
-revision = "0007_saml_logout"
-down_revision = "0006_shipping"
+revision = "0009_saml_logout"
+down_revision = "0008_reports_alarms"
 branch_labels = None
 depends_on = None
 
