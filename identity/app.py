@@ -82,8 +82,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     ):
         app.register_blueprint(blueprint)
     app.cli.add_command(identity_cli)
-    oauth.register_logout(notifiers, composers, keyring, registry, settings)
-    cas.register_logout(notifiers, registry)
+    _bind_logout(notifiers, composers, keyring, registry, settings)
 
     routes = [
         *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
@@ -111,6 +110,15 @@ def _flask(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = 1_048_576
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     return app
+
+
+def _bind_logout(
+    notifiers: LogoutNotifiers, composers: Composers, keyring: Keyring, registry: Registry, settings: Settings
+) -> None:
+    oauth.register_logout(notifiers, composers, keyring, registry, settings)
+    cas.register_logout(notifiers, registry)
+    saml.register_logout(notifiers, registry)
+    notifiers.onward = saml.onward
 
 
 def _error_page(error: TesseraError, status: int) -> str:

@@ -14,7 +14,7 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cli_audit, oauth
+from identity import cas, cli_audit, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
@@ -181,7 +181,7 @@ def worker_command() -> None:
     click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
     doors = (use(Access), use(LogoutNotifiers), use(Composers))
     root = current_app.extensions["tessera_root"]
-    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, [oauth.forget_expired])
+    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, [oauth.forget_expired, cas.purge, saml.purge])
     work(use(Units), jobs, stop)
     use(Feed).stop()
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -35,7 +40,21 @@ def check_redirect_uri(url: str) -> str:
     return url
 
 
+def read_certificate(text: str) -> str:
+    """A certificate as PEM, given with or without its first and last line; its key is RSA of 2,048 bits or more."""
+    body = "".join(line.strip() for line in text.splitlines() if "CERTIFICATE" not in line)
+    try:
+        certificate = x509.load_der_x509_certificate(base64.b64decode(body, validate=True))
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("must be an X.509 certificate in PEM form") from None
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < 2_048:
+        raise ValueError("must hold an RSA key of at least 2,048 bits")
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
 RedirectUri = Annotated[str, StringConstraints(max_length=2_048), AfterValidator(check_redirect_uri)]
+Certificate = Annotated[str, StringConstraints(max_length=16_384), AfterValidator(read_certificate)]
 AppCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
 
 
@@ -104,8 +123,8 @@ class SamlOptions(_Input):
     sign_response: bool = False
     encrypt: bool = False
     idp_initiated: bool = False
-    legacy_sha1: bool = False
     attribute_format: Literal["basic", "uri"] = "basic"
+    slo_url: WebAddress | None = None
 
 
 class SamlInput(_Input):
@@ -119,9 +138,21 @@ class SamlInput(_Input):
         "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified",
         "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
     ] = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"
-    signing_certificates: tuple[str, ...] = ()
-    encryption_certificate: str | None = None
+    signing_certificates: tuple[Certificate, ...] = ()
+    encryption_certificate: Certificate | None = None
     options: SamlOptions = SamlOptions()
+
+    @model_validator(mode="after")
+    def _fits(self) -> SamlInput:
+        if not self.acs:
+            raise ValueError("a service provider needs an assertion consumer service")
+        if len({one.index for one in self.acs}) != len(self.acs) or sum(one.default for one in self.acs) > 1:
+            raise ValueError("the consumer services need an index each, and one default at most")
+        if (self.options.want_signed_requests or self.options.slo_url) and not self.signing_certificates:
+            raise ValueError("signed requests and logout need the certificate that messages are signed with")
+        if self.options.encrypt and self.encryption_certificate is None:
+            raise ValueError("encryption needs the certificate to encrypt for")
+        return self
 
 
 class CasInput(_Input):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -22,6 +23,9 @@ from identity.apps.models import (
 from identity.core.db import Database
 from identity.core.errors import Unavailable
 from identity.core.feed import Feed
+
+# Percent-encoded characters that could change how an address is read: controls, " # % . / ; @ \\ and DEL.
+_HIDDEN = re.compile(r"%(?![0-9A-Fa-f]{2})|^[^?]*%(?:[01][0-9A-Fa-f]|2[2357EeFf]|3[Bb]|40|5[Cc]|7[Ff])|%00")
 
 SubjectIdField = Literal["sub", "account_id", "name_id", "pairwise_sub"]
 
@@ -84,8 +88,8 @@ class Acs:
 
 @dataclass(frozen=True, slots=True)
 class Sp:
-    """A SAML service provider. `options`: want_signed_requests, sign_response, encrypt, idp_initiated, legacy_sha1,
-    attribute_format (basic | uri)."""
+    """A SAML service provider. `options`: want_signed_requests, sign_response, encrypt, idp_initiated,
+    attribute_format (basic | uri), slo_url (SingleLogoutService, Redirect)."""
 
     id: UUID
     app: App
@@ -109,13 +113,22 @@ class Cas:
     options: Mapping[str, Any]
 
     def matches(self, service: str) -> bool:
-        """Whether `service` is this service: the exact address, or below an anchored `…/**` template."""
+        """Whether `service` is this service: the exact address, or below an anchored `…/**` template.
+
+        Below a template the path must have one reading only: no dot segments, empty segments, parameters, backslashes
+        or encoded forms of them. The query is the application's own.
+        """
         if not self.url.endswith("/**"):
             return service == self.url
-        base, parts = urlsplit(self.url[:-2]), urlsplit(service)
-        plain = not any(c in service for c in "\\#;@%") and "//" not in parts.path and "/.." not in parts.path
+        if "#" in service or "\\" in service or any(ord(c) < 0x21 or ord(c) == 0x7F for c in service):
+            return False
+        try:
+            base, parts = urlsplit(self.url[:-2]), urlsplit(service)
+        except ValueError:  # for example an open IPv6 bracket
+            return False
+        one_reading = not any(one in parts.path for one in (";", "//", "/.")) and not _HIDDEN.search(service)
         same = (parts.scheme, parts.netloc) == (base.scheme, base.netloc)
-        return plain and same and (parts.path + "/").startswith(base.path) and not any(ord(c) < 0x21 for c in service)
+        return one_reading and same and (parts.path + "/").startswith(base.path)
 
 
 @dataclass(frozen=True, slots=True)

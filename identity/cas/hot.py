@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,17 +24,23 @@ from identity.core.secrets import digest
 from identity.core.settings import Settings
 from identity.login.session import session_alive
 
+# §2.1.1: a flag is set when it stands there; "true" is what is recommended.
+SET = frozenset({"true", ""})
 GUARD = "a service ticket of the service that asks"
 
 
 def routes(
     settings: Settings, database: Database, registry: Registry, access: Access, recorder: Recorder
 ) -> list[HotRoute]:
-    """serviceValidate (CAS 2.0) and p3/serviceValidate (CAS 3.0, with attributes)."""
+    """serviceValidate (CAS 2.0) and p3/serviceValidate (CAS 3.0, with attributes).
+
+    proxyValidate answers as they do (§2.6.1), because some clients call nothing else; proxy tickets are not issued.
+    """
     door = _Door(settings, database, registry, access, recorder)
     return [
-        HotRoute("/cas/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=False), GUARD),
-        HotRoute("/cas/p3/serviceValidate", ("GET",), lambda call: door.validate(call, attributes=True), GUARD),
+        HotRoute(f"/cas{version}/{name}", ("GET",), partial(door.validate, attributes=version == "/p3"), GUARD)
+        for version in ("", "/p3")
+        for name in ("serviceValidate", "proxyValidate")
     ]
 
 
@@ -84,9 +91,11 @@ class _Door:
         code, text = "", ""
         if service != row.service:
             code, text = "INVALID_SERVICE", "The ticket is for another service."
+        elif "pgtUrl" in query:
+            code, text = "UNAUTHORIZED_SERVICE_PROXY", "This server issues no proxy tickets."
         elif call.now >= row.expires_at or not alive or not self._access.snapshot().is_active(row.user_id, call.now):
             code, text = "INVALID_TICKET", "The ticket has expired."
-        elif query.get("renew") == "true" and not row.fresh_credentials:
+        elif query.get("renew") in SET and not row.fresh_credentials:
             code, text = "INVALID_TICKET", "The ticket was not issued from fresh credentials."
         elif app is None or not app.active:
             code, text = "INVALID_SERVICE", "The application is disabled."

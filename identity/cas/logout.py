@@ -1,4 +1,7 @@
-"""Single logout (CAS 3.0 §2.3.3): a message to the service, by the outbox, never in the way of the logout."""
+"""Single logout (CAS 3.0 §2.3.3): a message to the service, by the outbox, never in the way of the logout.
+
+The protocol says nothing of the answer, and clients redirect, refuse the method or show a page after they have heard.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ def register(notifiers: LogoutNotifiers, registry: Registry) -> None:
     """Bind this door's notifier."""
 
     def notify(unit: Unit, participant: Participant) -> None:
-        address, ticket = participant.data.get("logout_url"), participant.data.get("ticket")
         known = {service.logout_url for service in registry.current().cas_services}
-        if address and ticket and address in known:
-            message = logout_request(f"LR-{new_id()}", ticket, unit.now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-            send(unit, "http_form", address, {"logoutRequest": message}, f"cas:{participant.app_id}")
+        for ticket, address in participant.data.get("tickets", ()):
+            if address in known:
+                message = logout_request(f"LR-{new_id()}", ticket, unit.now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+                send(unit, "http_notice", address, {"logoutRequest": message}, f"cas:{participant.app_id}")
 
     notifiers.register("cas", notify)

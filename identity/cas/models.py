@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary
+from sqlalchemy import Connection, ForeignKey, LargeBinary, delete
 from sqlalchemy.orm import Mapped, mapped_column
 
 from identity.core.db import Base, Json
@@ -26,3 +26,8 @@ class ServiceTicket(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(Json)
     expires_at: Mapped[datetime] = mapped_column(index=True)
     used_at: Mapped[datetime | None]
+
+
+def purge(connection: Connection, now: datetime) -> None:
+    """Drop tickets that nobody can validate any more."""
+    connection.execute(delete(ServiceTicket).where(ServiceTicket.expires_at < now))

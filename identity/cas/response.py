@@ -9,7 +9,10 @@ from xml.sax.saxutils import escape
 
 NAMESPACE = "http://www.yale.edu/tp/cas"
 _ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+# NCName (Namespaces in XML §3): attributes may be called 部门.
+_START = "A-Z_a-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c\u200d\u2070-\u218f"
+_START += "\u2c00-\u2fef\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd\U00010000-\U000effff"
+_NAME = re.compile(f"[{_START}][{_START}0-9.\u00b7\u0300-\u036f\u203f\u2040-]*")
 
 
 def success_xml(user: str, attributes: Mapping[str, Any] | None) -> str:
@@ -18,8 +21,9 @@ def success_xml(user: str, attributes: Mapping[str, Any] | None) -> str:
     if attributes is not None:
         lines.append("<cas:attributes>")
         for name, value in attributes.items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            # A name that XML does not allow, such as a URI, is left out here and stands in the JSON form.
             if _NAME.fullmatch(name):
-                values = value if isinstance(value, (list, tuple)) else [value]
                 lines += [f"<cas:{name}>{_text(_plain(one))}</cas:{name}>" for one in values]
         lines.append("</cas:attributes>")
     body = "".join(lines)

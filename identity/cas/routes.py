@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, request
-from sqlalchemy import update
+from sqlalchemy import select
 from werkzeug.wrappers import Response
 
 from identity.access.decide import Access
 from identity.apps.registry import Registry
 from identity.audit.kinds import Kind
+from identity.cas.hot import SET
 from identity.cas.models import ServiceTicket
 from identity.claims.release import aliased_for
 from identity.core.errors import Invalid, Refused
@@ -26,6 +27,9 @@ from identity.login.doors import enter, forget_transaction, request_of, resume
 from identity.login.models import SessionParticipant
 from identity.login.request import LoginRequest, Ready, Refusal, SignIn
 
+# An application that is entered more often in one session of ten hours forgets its oldest sessions by itself.
+TICKETS_KEPT = 50
+
 bp = Blueprint("cas", __name__)
 
 
@@ -33,7 +37,7 @@ bp = Blueprint("cas", __name__)
 @public("CAS login", csrf=False)
 def login() -> Response:
     """Sign in for a service; without one the portal does."""
-    address = request.values.get("service", "")
+    address = _one("service")
     if not address:
         return redirect_to("/")
     found = use(Registry).current().cas(address)
@@ -49,8 +53,7 @@ def login() -> Response:
             )
         raise Invalid("This application is not registered here.", code="unregistered_service")
     # §2.1.1: "renew" wins over "gateway".
-    renew, gateway = request.values.get("renew"), request.values.get("gateway")
-    prompts = {"login"} if renew in {"true", ""} and renew is not None else {"none"} if gateway == "true" else set()
+    prompts = {"login"} if _one("renew") in SET else {"none"} if _one("gateway") in SET else set()
     wanted = LoginRequest(
         app_id=found.app.id,
         door="cas",
@@ -69,7 +72,7 @@ def resume_page() -> Response:
     tx = request.args.get("tx", "")
     answer = resume(tx, "cas")
     if isinstance(answer, flow.Refuse):
-        if answer.reason == "login_required":  # gateway without a session: back without a ticket
+        if answer.reason in {"login_required", "interaction_required"}:  # gateway: back without a ticket
             return redirect_to(str(request_of(tx, "cas").reply["service"]))
         raise Refused("You cannot sign in to this application.", answer.reason, code=answer.reason)
     return _finish(answer) if isinstance(answer, Ready) else answer
@@ -80,6 +83,14 @@ def resume_page() -> Response:
 def logout() -> Response:
     """§2.3: `service` and `url` are ignored; an open redirect helps nobody."""
     return redirect_to("/logout")
+
+
+def _one(name: str) -> str | None:
+    """The parameter's value; raises `Invalid` when it stands there twice, so that nobody else reads another one."""
+    values = request.args.getlist(name) + request.form.getlist(name)
+    if len(values) > 1:
+        raise Invalid("The request is not valid.", f"{name} stands twice", code="invalid_request")
+    return values[0] if values else None
 
 
 def _finish(ready: Ready) -> Response:
@@ -95,6 +106,15 @@ def _finish(ready: Ready) -> Response:
     response = redirect_to(f"{address}{'&' if '?' in address else '?'}{urlencode({'ticket': ticket})}")
     forget_transaction(response, ready.transaction_id)
     return response
+
+
+def _remember(unit: Unit, sid: str, ticket: str, logout_url: str) -> None:
+    """Keep the ticket: the service knows the session that it made from it by this name, and logout must say it."""
+    row = unit.db.execute(
+        select(SessionParticipant).where(SessionParticipant.sid == sid).with_for_update()
+    ).scalar_one()
+    kept = [one for one in row.data.get("tickets", ()) if one[0] != ticket]
+    row.data = {"tickets": [*kept, [ticket, logout_url]][-TICKETS_KEPT:]}
 
 
 def _issue(unit: Unit, sign_in: SignIn) -> str:
@@ -122,11 +142,8 @@ def _issue(unit: Unit, sign_in: SignIn) -> str:
             expires_at=unit.now + timedelta(seconds=found.ticket_ttl_s),
         )
     )
-    unit.db.execute(
-        update(SessionParticipant)
-        .where(SessionParticipant.sid == sign_in.session_sid)
-        .values(data={"ticket": ticket, "logout_url": found.logout_url})
-    )
+    if found.logout_url:
+        _remember(unit, sign_in.session_sid, ticket, found.logout_url)
     unit.record(
         Record(
             kind=Kind.TICKET_ISSUED,

@@ -166,13 +166,16 @@ class HotCall:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """The value of a JSON text of at most `JSON_DEPTH_MAX` levels; raises `Invalid` (code `invalid_json`)."""
+    """The value of a JSON text of at most `JSON_DEPTH_MAX` levels without NUL, which PostgreSQL cannot store; raises
+    `Invalid` (code `invalid_json`)."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Invalid("The body is not valid JSON.", str(error), code="invalid_json") from None
     if isinstance(value, (dict, list)) and _deeper_than(value, JSON_DEPTH_MAX):
         raise Invalid("The JSON is nested too deeply.", code="invalid_json")
+    if b"\\u0000" in (text.encode() if isinstance(text, str) else text):
+        raise Invalid("The JSON has a NUL character.", code="invalid_json")
     return value
 
 

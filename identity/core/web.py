@@ -29,6 +29,8 @@ from identity.core.secrets import equal, new_secret
 from identity.core.settings import Settings
 from identity.core.unit import Unit, Units
 
+FIELDS_MAX = 1_000
+
 HEADINGS: Mapping[int, str] = {
     400: _("This does not work"),
     403: _("This is not allowed"),
@@ -254,9 +256,10 @@ def way_back() -> str:
     return local_path(request.form.get("back"), "") if request.method == "POST" else ""
 
 
-def page_policy(response: BaseResponse, form_targets: tuple[str, ...] = ()) -> None:
+def page_policy(response: BaseResponse, form_targets: tuple[str, ...] = (), *, any_https: bool = False) -> None:
     """Let this page's form end at these origins: browsers apply form-action to the redirects that follow a POST."""
-    targets = " ".join(("'self'", *sorted(set(filter(None, map(_origin_of, form_targets))))))
+    origins = {*filter(None, map(_origin_of, form_targets)), *(("https:",) if any_https else ())}
+    targets = " ".join(("'self'", *sorted(origins)))
     response.headers["Content-Security-Policy"] = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
         f"connect-src 'self'; form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
@@ -264,13 +267,11 @@ def page_policy(response: BaseResponse, form_targets: tuple[str, ...] = ()) -> N
 
 
 def _check_characters() -> None:
-    """Raise `Invalid` for a NUL: no field of ours may have one, and PostgreSQL takes none."""
-    sent = [request.path, *request.args.values()]
-    if request.method == "POST":
-        request.get_data()  # kept, so that a view can still read the body as it came
-        sent += request.form.values()
-    if any("\0" in one for one in sent):
-        raise Invalid("The request is not valid.", "NUL character", code="invalid_request")
+    """Raise `Invalid` for what no page of ours sends: a thousand fields, or a NUL, which PostgreSQL does not take."""
+    request.get_data()  # kept, so that a view can still read the body as it came
+    fields = [*request.args.items(multi=True), *request.form.items(multi=True)]
+    if len(fields) > FIELDS_MAX or "\0" in request.path or any("\0" in text for field in fields for text in field):
+        raise Invalid("The request is not valid.", "too many fields or a NUL", code="invalid_request")
 
 
 def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:

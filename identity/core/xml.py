@@ -20,7 +20,9 @@ def parse(data: bytes) -> etree._Element:
         raise _bad("too large")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\x00" in data:
         raise _bad("has a DOCTYPE or is not UTF-8")
+    # Whatever encoding the document declares, it is read as UTF-8: in UTF-7 a DOCTYPE has no "<".
     parser = etree.XMLParser(
+        encoding="utf-8",
         resolve_entities=False,
         no_network=True,
         dtd_validation=False,
@@ -32,7 +34,9 @@ def parse(data: bytes) -> etree._Element:
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise _bad(str(error)) from None
+        raise _bad(str(error)[:256]) from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise _bad("has a DOCTYPE")
     for number, node in enumerate(root.iter()):
         if number > NODES_MAX or not isinstance(node.tag, str):
             raise _bad("too many nodes, comments or processing instructions")
@@ -51,6 +55,14 @@ def inflate(data: bytes) -> bytes:
     if decompressor.unconsumed_tail or decompressor.unused_data or not decompressor.eof:
         raise _bad("compressed data is too large or incomplete")
     return plain
+
+
+def text_of(element: etree._Element) -> str:
+    """The whole text of a leaf, without outer space; raises `Invalid` for an element with children, whose `.text`
+    would be the first piece only."""
+    if len(element):
+        raise _bad("a value has elements inside")
+    return (element.text or "").strip()
 
 
 def _depth(root: etree._Element) -> int:

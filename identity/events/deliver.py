@@ -83,13 +83,16 @@ def _due(unit: Unit, now: datetime) -> list[_Due]:
 
 
 def _post(message: _Due, now: datetime, composers: Composers) -> tuple[str, bool]:
-    """What went wrong (empty when nothing did), and whether trying again is of no use."""
+    """What went wrong (empty when nothing did), and whether trying again is of no use.
+
+    An `http_notice` wants no answer: any but a fault of the receiver's says that it was heard.
+    """
     compose = composers.by_kind.get(message.kind)
     try:
         status = post_form(message.destination, compose(message.payload, now) if compose else message.payload)
     except TesseraError as error:
         return error.detail or error.public, False
-    if 200 <= status < 300:
+    if 200 <= status < 300 or (message.kind == "http_notice" and status < 500):
         return "", False
     return f"status {status}", 400 <= status < 500 and status not in AGAIN
 

@@ -32,7 +32,7 @@ def unwrap(key: bytes, wrapped: bytes, aad: bytes) -> bytes:
     """Decrypt; raises `Invalid` when the value, its place or the key is another."""
     try:
         return AESGCM(key).decrypt(wrapped[:NONCE], wrapped[NONCE:], aad)
-    except InvalidTag:
+    except (InvalidTag, ValueError):  # ValueError: too short to be one
         raise Invalid("A stored value cannot be decrypted.", "wrong root key or moved value", code="unwrap") from None
 
 

@@ -34,14 +34,19 @@ class Participant:
 Notifier = Callable[[Unit, Participant], None]
 # Ends what a door gave one application, or (None) what it gave any to use without the person's session.
 OfflineEnder = Callable[[Unit, UUID, UUID | None], None]
+Onward = Callable[[Unit, UUID], str | None]
 
 
 @dataclass(slots=True)
 class LogoutNotifiers:
-    """Each door's way to tell its application, by protocol; bound in `app.py`."""
+    """Each door's way to tell its application, by protocol; bound in `app.py`.
+
+    `onward` says where the browser that ended a session goes next, when there are applications that only it can tell.
+    """
 
     by_protocol: dict[str, Notifier] = field(default_factory=dict)
     offline: list[OfflineEnder] = field(default_factory=list)
+    onward: Onward = lambda _unit, _session_id: None
 
     def register(self, protocol: str, notifier: Notifier, offline: OfflineEnder | None = None) -> None:
         self.by_protocol[protocol] = notifier

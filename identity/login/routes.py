@@ -242,7 +242,8 @@ def logout_page() -> Response:
 @bp.post("/logout")
 @public("ends the browser's own session; needs the form token")
 def logout_submit() -> Response:
-    """End the browser's sessions and tell the applications."""
+    """End the browser's sessions and tell the applications, by way of those that only the browser can tell."""
+    onward = None
     with open_unit() as unit:
         for surface in ("admin", "sso"):
             session = current_session(unit, surface)
@@ -253,7 +254,8 @@ def logout_submit() -> Response:
                     use(LogoutNotifiers).end_offline(unit, session.user_id)
                 else:
                     end_session(unit, session.id, "logout", use(LogoutNotifiers))
-    response = make_response(render_template("login/signed_out.html"))
+                onward = use(LogoutNotifiers).onward(unit, session.id) or onward
+    response = redirect_to(onward) if onward else make_response(render_template("login/signed_out.html", missed=()))
     for name in ("sid", "admin"):
         delete_cookie(response, name)
     return response

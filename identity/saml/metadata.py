@@ -19,7 +19,11 @@ VALID_DAYS = 30
 def build(public_url: str, keys: Sequence[CertificateKey], now: datetime) -> bytes:
     """The document: the current and the next signing certificate, so that service providers can be ready."""
     descriptor = _M.IDPSSODescriptor(
-        *(_key(key) for key in keys),
+        *(_key(key) for key in keys if key.state in {"current", "next"}),
+        *(
+            _M.SingleLogoutService(Binding=binding, Location=f"{public_url}/saml/slo")
+            for binding in (names.REDIRECT, names.POST)
+        ),
         *(_M.NameIDFormat(one) for one in (names.PERSISTENT, names.TRANSIENT, names.EMAIL, names.UNSPECIFIED)),
         *(
             _M.SingleSignOnService(Binding=binding, Location=f"{public_url}/saml/sso")

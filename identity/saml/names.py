@@ -17,6 +17,5 @@ UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
 PASSWORD_CLASS = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"  # noqa: S105
 MFA_CLASS = "urn:oasis:names:tc:SAML:2.0:ac:classes:TimeSyncToken"
 RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
-RSA_SHA1 = "http://www.w3.org/2000/09/xmldsig#rsa-sha1"
 BASIC_NAME = "urn:oasis:names:tc:SAML:2.0:attrname-format:basic"
 URI_NAME = "urn:oasis:names:tc:SAML:2.0:attrname-format:uri"

@@ -1,124 +1,116 @@
-"""The AuthnRequest (SAML Core §3.4), read out of either binding and checked against the registration."""
+"""The AuthnRequest (SAML Core §3.4), read out of either binding and checked against the registration.
+
+Until the issuer, its signature and the address to answer to are proven, every fault is a page; from there on it is
+a status that the service provider gets (`Answerable`).
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from urllib.parse import unquote_plus
+from datetime import datetime
+from typing import Any
 
 from lxml import etree
 
 from identity.apps.registry import Acs, Apps, Sp
 from identity.core.errors import Invalid
-from identity.core.xml import inflate, parse
-from identity.login.request import ACR_MFA, ACR_PASSWORD, AcrRequest
-from identity.saml.names import MFA_CLASS, NS, PASSWORD_CLASS, POST, SAML, SAMLP
-from identity.saml.signature import verify_element, verify_query
+from identity.core.xml import text_of
+from identity.login.request import ACR_MFA, ACR_PASSWORD, ACR_RANK, AcrRequest
+from identity.saml import names
+from identity.saml.bindings import Message, bad, check_destination, check_instant
+from identity.saml.errors import Answerable
+from identity.saml.names import NS, POST, SAMLP
 
-SKEW = timedelta(minutes=3)
-MESSAGE_MAX = 262_144
-RELAY_STATE_MAX = 1_024
-_CLASSES = {PASSWORD_CLASS: ACR_PASSWORD, MFA_CLASS: ACR_MFA}
+# Classes that a sign-in here can meet. Of several that a service provider lists, the answer states one of its own.
+_CLASSES: Mapping[str, str] = {
+    names.PASSWORD_CLASS: ACR_PASSWORD,
+    "urn:oasis:names:tc:SAML:2.0:ac:classes:Password": ACR_PASSWORD,
+    "urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified": ACR_PASSWORD,
+    names.MFA_CLASS: ACR_MFA,
+    "https://refeds.org/profile/mfa": ACR_MFA,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedContext:
+    """RequestedAuthnContext (Core §3.3.2.2.1): what the login must reach, and the classes by which it may be told."""
+
+    acr: AcrRequest
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AuthnRequest:
-    """A checked request of a registered service provider."""
+    """A checked request of a registered service provider. `subject` is (format, value) of the NameID it asks for."""
 
     sp: Sp
     id: str
     acs: Acs
     force_authn: bool
     is_passive: bool
-    acr: AcrRequest | None
+    context: RequestedContext | None
+    name_id_format: str
+    allow_create: bool
+    subject: tuple[str, str] | None
     relay_state: str | None
 
 
-def from_redirect(raw_query: str, apps: Apps, destination: str, now: datetime) -> AuthnRequest:
-    """HTTP-Redirect (Bindings §3.4); the signature is checked over the octets as they came."""
-    parts: dict[str, str] = {}
-    for pair in raw_query.split("&"):
-        name, _, value = pair.partition("=")
-        if name in parts:
-            raise _bad(f"{name[:32]} stands twice")
-        parts[name] = value
-    fields = {name: unquote_plus(value) for name, value in parts.items()}
-    root = parse(inflate(_base64(fields.get("SAMLRequest", ""))))
-
-    def check(sp: Sp) -> etree._Element:
-        if "Signature" in fields:
-            names = [name for name in ("SAMLRequest", "RelayState", "SigAlg") if name in parts]
-            signed = "&".join(f"{name}={parts[name]}" for name in names).encode()
-            verify_query(signed, fields.get("SigAlg", ""), fields["Signature"], sp.signing_certificates)
-        elif sp.options.get("want_signed_requests"):
-            raise _bad("the request must be signed")
-        return root
-
-    return _read(root, check, "Signature" in fields, fields.get("RelayState"), apps, destination, now)
-
-
-def from_post(message: str, relay_state: str | None, apps: Apps, destination: str, now: datetime) -> AuthnRequest:
-    """HTTP-POST (Bindings §3.5); the signature is in the message."""
-    root = parse(_base64(message))
-    signed = root.find("ds:Signature", NS) is not None
-
-    def check(sp: Sp) -> etree._Element:
-        if signed:
-            return verify_element(root, sp.signing_certificates)
-        if sp.options.get("want_signed_requests") or root.find(".//ds:Signature", NS) is not None:
-            raise _bad("the request must be signed")
-        return root
-
-    return _read(root, check, signed, relay_state, apps, destination, now)
-
-
-def _read(
-    root: etree._Element,
-    check: Callable[[Sp], etree._Element],
-    signed: bool,
-    relay_state: str | None,
-    apps: Apps,
-    destination: str,
-    now: datetime,
-) -> AuthnRequest:
-    if root.tag != f"{{{SAMLP}}}AuthnRequest":
-        raise _bad("not an AuthnRequest")
-    issuers = root.findall("saml:Issuer", NS)
-    sp = apps.sp((issuers[0].text or "").strip()) if len(issuers) == 1 else None
-    if sp is None or not sp.app.active:
-        raise Invalid("This application is not registered here.", "unknown issuer", code="unknown_sp")
-    root = check(sp)
-    if relay_state is not None and len(relay_state.encode()) > RELAY_STATE_MAX:
-        raise _bad("RelayState is too long")
-    if root.get("Version") != "2.0":
-        raise _bad("Version is not 2.0")
+def read(message: Message, apps: Apps, destination: str, now: datetime) -> AuthnRequest:
+    """The request of a message; raises `Invalid` (a page) or `Answerable` (a status for the service provider)."""
+    if message.field != "SAMLRequest" or message.root.tag != f"{{{SAMLP}}}AuthnRequest":
+        raise bad("not an AuthnRequest")
+    sp = issuer_of(message, apps)
+    root = message.verified(sp.signing_certificates, required=bool(sp.options.get("want_signed_requests")))
     request_id = root.get("ID", "")
     if not request_id or len(request_id) > 256:
-        raise _bad("ID is missing")
-    stated = root.get("Destination")
-    if (stated is None and signed) or (stated is not None and stated != destination):
-        raise _bad("Destination is another")
-    _check_instant(root.get("IssueInstant", ""), now)
+        raise bad("ID is missing")
+    check_destination(root, destination, signed=message.signed)
+    check_instant(root.get("IssueInstant", ""), now)
+    acs = _acs(root, sp)
+    reply = {
+        "entity_id": sp.entity_id,
+        "acs": acs.url,
+        "request_id": request_id,
+        "relay_state": message.relay_state,
+    }
+
+    def refuse(code: str, detail: str) -> Answerable:
+        return Answerable(code, detail, reply)
+
+    if root.get("Version") != "2.0":
+        raise refuse("version", "Version is not 2.0")
+    if root.get("ProtocolBinding", POST) != POST:
+        raise refuse("binding", "ProtocolBinding is not HTTP-POST")
+    name_id_format, allow_create = _name_id_policy(root, sp, refuse)
     return AuthnRequest(
         sp=sp,
         id=request_id,
-        acs=_acs(root, sp),
+        acs=acs,
         force_authn=_flag(root, "ForceAuthn"),
         is_passive=_flag(root, "IsPassive"),
-        acr=_acr(root),
-        relay_state=relay_state,
+        context=_context(root, refuse),
+        name_id_format=name_id_format,
+        allow_create=allow_create,
+        subject=_subject(root, sp, refuse),
+        relay_state=message.relay_state,
     )
+
+
+def issuer_of(message: Message, apps: Apps) -> Sp:
+    """The registered service provider that a message says to be from; raises `Invalid` for any other."""
+    issuers = message.root.findall("saml:Issuer", NS)
+    sp = apps.sp(text_of(issuers[0])) if len(issuers) == 1 else None
+    if sp is None or not sp.app.active:
+        raise Invalid("This application is not registered here.", "unknown issuer", code="unknown_sp")
+    return sp
 
 
 def _acs(root: etree._Element, sp: Sp) -> Acs:
     """The registered consumer address that is asked for, else the default one (Core §3.4.1)."""
     url, index = root.get("AssertionConsumerServiceURL"), root.get("AssertionConsumerServiceIndex")
-    binding = root.get("ProtocolBinding", POST)
-    if binding != POST or (url is not None and index is not None):
-        raise _bad("binding is not supported, or address and index together")
+    if url is not None and index is not None:
+        raise bad("address and index together")
     if url is not None:
         found = next((one for one in sp.acs if one.url == url), None)
     elif index is not None:
@@ -126,50 +118,72 @@ def _acs(root: etree._Element, sp: Sp) -> Acs:
     else:
         found = next((one for one in sp.acs if one.default), sp.acs[0] if sp.acs else None)
     if found is None:
-        raise _bad("the address to answer to is not registered")
+        raise bad("the address to answer to is not registered")
     return found
 
 
-def _acr(root: etree._Element) -> AcrRequest | None:
+Refuse = Callable[[str, str], Answerable]
+
+
+def _name_id_policy(root: etree._Element, sp: Sp, refuse: Refuse) -> tuple[str, bool]:
+    """The format of the NameID to give, and whether a new one may be made (Core §3.4.1.1).
+
+    A service provider gets the format of its registration, or a transient one, which names nobody. Absent AllowCreate
+    is taken as true, as everywhere in practice: the registration allows it; a stated "false" is kept.
+    """
+    policy = root.find("samlp:NameIDPolicy", NS)
+    if policy is None:
+        return sp.name_id_format, True
+    asked = policy.get("Format", names.UNSPECIFIED)
+    if asked not in {names.UNSPECIFIED, names.TRANSIENT, sp.name_id_format}:
+        raise refuse("name_id_policy", "NameIDPolicy Format is not the registered one")
+    if policy.get("SPNameQualifier", sp.entity_id) != sp.entity_id:
+        raise refuse("name_id_policy", "SPNameQualifier is another")
+    return sp.name_id_format if asked == names.UNSPECIFIED else asked, _flag(policy, "AllowCreate", "true")
+
+
+def _subject(root: etree._Element, sp: Sp, refuse: Refuse) -> tuple[str, str] | None:
+    """The NameID of Subject: the only person that the answer may be about (Core §3.4.1.4)."""
+    subject = root.find("saml:Subject", NS)
+    if subject is None:
+        return None
+    name_ids = subject.findall("saml:NameID", NS)
+    if len(subject) != 1 or len(name_ids) != 1 or not text_of(name_ids[0]):
+        raise refuse("subject", "Subject is not one plain NameID")
+    if name_ids[0].get("SPNameQualifier", sp.entity_id) != sp.entity_id:
+        raise refuse("subject", "SPNameQualifier is another")
+    asked = name_ids[0].get("Format", names.UNSPECIFIED)
+    return sp.name_id_format if asked == names.UNSPECIFIED else asked, text_of(name_ids[0])
+
+
+def _context(root: etree._Element, refuse: Refuse) -> RequestedContext | None:
     context = root.find("samlp:RequestedAuthnContext", NS)
     if context is None:
         return None
     comparison = context.get("Comparison", "exact")
     if comparison not in {"exact", "minimum", "maximum", "better"}:
-        raise _bad("Comparison is not known")
-    refs = [(one.text or "").strip() for one in context.findall(f"{{{SAML}}}AuthnContextClassRef")]
-    values = tuple(_CLASSES.get(ref, ref) for ref in refs)
-    # A password over TLS satisfies who asks for it exactly; a stronger factor used does so as well.
-    if comparison == "exact" and ACR_PASSWORD in values:
-        comparison = "minimum"
-    return AcrRequest(values, comparison, essential=True)  # type: ignore[arg-type]
+        raise bad("Comparison is not known")
+    asked = [text_of(one) for one in context.findall("saml:AuthnContextClassRef", NS)]
+    classes = tuple(one for one in asked if one in _CLASSES)
+    if not classes:
+        raise refuse("unmet_acr", "no requested class can be met here")
+    values = tuple(_CLASSES[one] for one in classes)
+    if comparison == "exact":
+        # Who gave a password and a second factor has given a password: the answer then states the class asked for.
+        return RequestedContext(AcrRequest(values, "minimum", essential=True), classes)
+    return RequestedContext(AcrRequest(values, comparison, essential=True), ())  # type: ignore[arg-type]
 
 
-def _flag(root: etree._Element, name: str) -> bool:
-    value = root.get(name, "false")
+def stated_class(acr: str, asked: Any) -> str:
+    """The AuthnContextClassRef for a sign-in of this level: of the classes `asked` for exactly, the first reached."""
+    for one in asked or ():
+        if ACR_RANK[_CLASSES[one]] <= ACR_RANK[acr]:
+            return str(one)
+    return names.MFA_CLASS if acr == ACR_MFA else names.PASSWORD_CLASS
+
+
+def _flag(element: etree._Element, name: str, default: str = "false") -> bool:
+    value = element.get(name, default)
     if value not in {"true", "false", "1", "0"}:
-        raise _bad(f"{name} is not a boolean")
+        raise bad(f"{name} is not a boolean")
     return value in {"true", "1"}
-
-
-def _check_instant(text: str, now: datetime) -> None:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise _bad("IssueInstant is not a time") from None
-    instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-    if abs(instant - now) > SKEW:
-        raise _bad("IssueInstant is too far from now")
-
-
-def _base64(text: str) -> bytes:
-    if not text or len(text) > MESSAGE_MAX:
-        raise _bad("SAMLRequest is missing or too large")
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise _bad("SAMLRequest is not base64") from None
-
-
-def _bad(detail: str) -> Invalid:
-    return Invalid("The sign-in request of the application is not valid.", detail, code="invalid_saml")

@@ -13,8 +13,8 @@ from lxml import etree
 from lxml.builder import ElementMaker
 
 from identity.keys.keyring import CertificateKey
-from identity.login.request import ACR_MFA
 from identity.saml import names
+from identity.saml.encryption import encrypt
 from identity.saml.signature import sign
 
 ASSERTION_S = 300
@@ -23,23 +23,26 @@ _ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _P = ElementMaker(namespace=names.SAMLP, nsmap={"samlp": names.SAMLP, "saml": names.SAML})
 _A = ElementMaker(namespace=names.SAML, nsmap={"saml": names.SAML})
 
-# urn:oid names of the X.500 and inetOrgPerson attributes behind our canonical names (SAML attribute profiles §8.2).
+# urn:oid names of the X.500, inetOrgPerson and eduMember attributes behind our canonical names (SAML Profiles §8.2).
 _OIDS = {
     "preferred_username": "urn:oid:0.9.2342.19200300.100.1.1",
     "name": "urn:oid:2.16.840.1.113730.3.1.241",
     "given_name": "urn:oid:2.5.4.42",
     "family_name": "urn:oid:2.5.4.4",
     "email": "urn:oid:0.9.2342.19200300.100.1.3",
-    "phone_number": "urn:oid:0.9.2342.19200300.100.1.41",
+    "phone_number": "urn:oid:2.5.4.20",
     "employee_number": "urn:oid:2.16.840.1.113730.3.1.3",
     "dept_code": "urn:oid:2.16.840.1.113730.3.1.2",
     "position": "urn:oid:2.5.4.12",
+    "groups": "urn:oid:1.3.6.1.4.1.5923.1.5.1.1",
+    "locale": "urn:oid:2.16.840.1.113730.3.1.39",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What an assertion says. `in_response_to` None = IdP-initiated."""
+    """What an assertion says. `in_response_to` None = IdP-initiated; `attributes` by canonical name, `aliases` the
+    names that this application gave some of them; `encrypt_for` a PEM certificate."""
 
     issuer: str
     audience: str
@@ -50,19 +53,23 @@ class Statement:
     session_index: str
     session_expires_at: datetime
     auth_time: datetime
-    acr: str
+    context_class: str
     attributes: Mapping[str, Any]
+    aliases: Mapping[str, str]
     attribute_format: str
     sign_response: bool
+    encrypt_for: str | None
 
 
 def build(statement: Statement, key: CertificateKey, now: datetime) -> bytes:
-    """The Response with one signed assertion."""
+    """The Response with one signed assertion, which is encrypted after it is signed."""
     assertion = _assertion(statement, now)
+    sign(assertion, key)
+    if statement.encrypt_for is not None:
+        assertion = _A.EncryptedAssertion(encrypt(assertion, statement.encrypt_for))
     response = _response(statement.issuer, statement.acs_url, statement.in_response_to, now)
     response.append(_P.Status(_P.StatusCode(Value=f"{names.STATUS}Success")))
     response.append(assertion)
-    sign(assertion, key)
     if statement.sign_response:
         sign(response, key)
     return etree.tostring(response, xml_declaration=True, encoding="UTF-8")
@@ -101,7 +108,6 @@ def _assertion(statement: Statement, now: datetime) -> etree._Element:
     if statement.in_response_to:
         confirmation["InResponseTo"] = statement.in_response_to
     session_until = min(now + timedelta(seconds=SESSION_S), statement.session_expires_at)
-    reference = names.MFA_CLASS if statement.acr == ACR_MFA else names.PASSWORD_CLASS
     assertion: etree._Element = _A.Assertion(
         _A.Issuer(statement.issuer),
         _A.Subject(
@@ -114,7 +120,7 @@ def _assertion(statement: Statement, now: datetime) -> etree._Element:
             NotOnOrAfter=until,
         ),
         _A.AuthnStatement(
-            _A.AuthnContext(_A.AuthnContextClassRef(reference)),
+            _A.AuthnContext(_A.AuthnContextClassRef(statement.context_class)),
             AuthnInstant=_time(statement.auth_time),
             SessionIndex=statement.session_index,
             SessionNotOnOrAfter=_time(session_until),
@@ -133,8 +139,9 @@ def _attributes(statement: Statement) -> list[etree._Element]:
     for name, value in statement.attributes.items():
         values = value if isinstance(value, (list, tuple)) else [value]
         oid = _OIDS.get(name) if statement.attribute_format == "uri" else None
-        form = names.URI_NAME if oid else names.BASIC_NAME
-        element = _A.Attribute(Name=oid or name, NameFormat=form, FriendlyName=name)
+        stated = statement.aliases.get(name) or oid or name
+        form = names.URI_NAME if ":" in stated else names.BASIC_NAME
+        element = _A.Attribute(Name=stated, NameFormat=form, FriendlyName=name)
         element.extend(_A.AttributeValue(_text(_plain(one))) for one in values)
         found.append(element)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import secrets as random
 from typing import Any
 
 from flask import Blueprint, make_response, render_template, request
@@ -11,30 +10,25 @@ from werkzeug.wrappers import Response
 
 from identity.access.decide import Access
 from identity.apps.registry import Registry, Sp
-from identity.apps.service import app_account
 from identity.audit.kinds import Kind
-from identity.claims.release import aliased_for
-from identity.core.errors import Invalid, NotFound, Unavailable
+from identity.core.errors import Invalid, NotFound
 from identity.core.record import Record
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.core.web import open_unit, page_policy, public, request_now, use
-from identity.keys.keyring import CertificateKey, Keyring
+from identity.keys.keyring import Keyring
 from identity.login import flow, service
 from identity.login.doors import enter, forget_transaction, request_of, resume
-from identity.login.request import LoginRequest, Ready, Refusal, SignIn
+from identity.login.request import LoginRequest, Ready, SignIn
+from identity.saml import bindings, response
 from identity.saml import metadata as documents
-from identity.saml import names, response
-from identity.saml.request import AuthnRequest, from_post, from_redirect
+from identity.saml.errors import STATUS, Answerable
+from identity.saml.logout import remember
+from identity.saml.name_id import name_of, user_of
+from identity.saml.ours import current_key, entity_id
+from identity.saml.request import AuthnRequest, read, stated_class
 
 bp = Blueprint("saml", __name__)
-
-_STATUS = {
-    "login_required": ("Responder", "NoPassive"),
-    "interaction_required": ("Responder", "NoPassive"),
-    "unmet_acr": ("Responder", "NoAuthnContext"),
-    "wrong_user": ("Responder", "UnknownPrincipal"),
-}
 
 
 @bp.get("/saml/metadata")
@@ -50,24 +44,19 @@ def metadata() -> Response:
 def sso() -> Response:
     """An AuthnRequest; one that came by POST is stored and answered 303."""
     apps, here = use(Registry).current(), f"{use(Settings).public_url}/saml/sso"
+    posted = request.method == "POST"
     try:
-        if request.method == "POST":
-            message, relay = request.form.get("SAMLRequest", ""), request.form.get("RelayState")
-            wanted = from_post(message, relay, apps, here, request_now())
-        else:
-            wanted = from_redirect(request.query_string.decode("latin-1"), apps, here, request_now())
+        message = bindings.from_post(request.form) if posted else bindings.from_redirect(_raw_query())
+        wanted = read(message, apps, here, request_now())
+    except Answerable as error:
+        return _refuse(error.code, error.reply, error.detail)
     except Invalid as error:
+        record = Record(kind=Kind.SAML_REQUEST_REFUSED, result="refused", reason=error.code)
+        record.data = {"detail": error.detail}
         with open_unit(write=False) as unit:
-            unit.record(
-                Record(
-                    kind=Kind.SAML_REQUEST_REFUSED,
-                    result="refused",
-                    reason=error.code,
-                    data={"detail": error.detail},
-                )
-            )
+            unit.record(record)
         raise
-    answer = enter(_login_request(wanted), cross_site_post=request.method == "POST")
+    answer = enter(_login_request(wanted), cross_site_post=posted)
     return _finish(answer) if isinstance(answer, Ready) else answer
 
 
@@ -79,7 +68,15 @@ def start(code: str) -> Response:
     if sp is None or not sp.app.active or not sp.options.get("idp_initiated") or not sp.acs:
         raise NotFound("There is no such application.")
     acs = next((one for one in sp.acs if one.default), sp.acs[0])
-    reply = {"entity_id": sp.entity_id, "acs": acs.url, "request_id": None, "relay_state": None}
+    reply: dict[str, Any] = {
+        "entity_id": sp.entity_id,
+        "acs": acs.url,
+        "request_id": None,
+        "relay_state": None,
+        "name_id_format": sp.name_id_format,
+        "allow_create": True,
+        "classes": [],
+    }
     answer = enter(LoginRequest(app_id=sp.app.id, door="saml", reply=reply, return_to=acs.url))
     return _finish(answer) if isinstance(answer, Ready) else answer
 
@@ -96,19 +93,25 @@ def resume_page() -> Response:
 
 
 def _login_request(wanted: AuthnRequest) -> LoginRequest:
-    prompts = {"login"} if wanted.force_authn else set()
-    if wanted.is_passive:
-        prompts = {"none"}
+    required = None
+    if wanted.subject is not None:
+        with open_unit(write=False) as unit:
+            required = user_of(unit.db.connection(), wanted.sp, *wanted.subject)
+    prompts = {name for name, asked in (("login", wanted.force_authn), ("none", wanted.is_passive)) if asked}
     return LoginRequest(
         app_id=wanted.sp.app.id,
         door="saml",
         prompts=frozenset(prompts),
-        acr=wanted.acr,
+        acr=wanted.context.acr if wanted.context else None,
+        required_user=required,
         reply={
             "entity_id": wanted.sp.entity_id,
             "acs": wanted.acs.url,
             "request_id": wanted.id,
             "relay_state": wanted.relay_state,
+            "name_id_format": wanted.name_id_format,
+            "allow_create": wanted.allow_create,
+            "classes": list(wanted.context.classes) if wanted.context else [],
         },
         return_to=wanted.acs.url,
     )
@@ -116,38 +119,46 @@ def _login_request(wanted: AuthnRequest) -> LoginRequest:
 
 def _finish(ready: Ready) -> Response:
     """Build the assertion in the Unit that finishes the sign-in; it leaves after the commit."""
-    body: bytes | None = None
-    with open_unit() as unit:
-        unit.actor = service.user_actor(unit, ready.session.user_id, ready.session.id)
-        outcome = flow.finish(unit, ready, use(Access), use(Registry))
-        if isinstance(outcome, SignIn):
-            body = _assert(unit, outcome)
-    if isinstance(outcome, Refusal) or body is None:
-        page = _refuse("access_denied", ready.request.reply)
-    else:
-        page = _post(ready.request.reply, body)
+    body, reason, detail = b"", "access_denied", ""
+    try:
+        with open_unit() as unit:
+            unit.actor = service.user_actor(unit, ready.session.user_id, ready.session.id)
+            outcome = flow.finish(unit, ready, use(Access), use(Registry))
+            if isinstance(outcome, SignIn):
+                body = _assert(unit, outcome)
+    except Answerable as error:
+        reason, detail = error.code, error.detail
+    page = _post(ready.request.reply, body) if body else _refuse(reason, ready.request.reply, detail)
     forget_transaction(page, ready.transaction_id)
     return page
 
 
 def _assert(unit: Unit, sign_in: SignIn) -> bytes:
-    sp = _sp(sign_in.reply)
+    sp, asked = _sp(sign_in.reply), sign_in.reply
+    name_format = str(asked["name_id_format"])
+    name_id = name_of(
+        unit.db.connection(), sp, sign_in, name_format, allow_create=bool(asked["allow_create"]), now=unit.now
+    )
+    if sp.options.get("slo_url"):
+        remember(unit, sign_in.session_sid, sp.entity_id, name_id, name_format)
     statement = response.Statement(
-        issuer=f"{use(Settings).public_url}/saml/metadata",
+        issuer=entity_id(use(Settings)),
         audience=sp.entity_id,
-        acs_url=str(sign_in.reply["acs"]),
-        in_response_to=sign_in.reply["request_id"],
-        name_id=_name_id(unit, sp, sign_in),
-        name_id_format=sp.name_id_format,
+        acs_url=str(asked["acs"]),
+        in_response_to=asked["request_id"],
+        name_id=name_id,
+        name_id_format=name_format,
         session_index=sign_in.session_sid,
         session_expires_at=sign_in.session_expires_at,
         auth_time=sign_in.auth_time,
-        acr=sign_in.acr,
-        attributes=aliased_for(sign_in.app, sign_in.released),
+        context_class=stated_class(sign_in.acr, asked["classes"]),
+        attributes=sign_in.released,
+        aliases=sign_in.app.claim_aliases,
         attribute_format=str(sp.options.get("attribute_format", "basic")),
         sign_response=bool(sp.options.get("sign_response")),
+        encrypt_for=sp.encryption_certificate if sp.options.get("encrypt") else None,
     )
-    body = response.build(statement, _key(), unit.now)
+    body = response.build(statement, current_key(use(Keyring)), unit.now)
     unit.record(
         Record(
             kind=Kind.ASSERTION_ISSUED,
@@ -156,31 +167,23 @@ def _assert(unit: Unit, sign_in: SignIn) -> bytes:
             person=sign_in.person_id,
             session=sign_in.session_id,
             application=sign_in.app.code,
-            data={"in_response_to": sign_in.reply["request_id"], "attributes": sorted(statement.attributes)},
+            data={"in_response_to": asked["request_id"], "attributes": sorted(statement.attributes)},
         )
     )
     return body
 
 
-def _name_id(unit: Unit, sp: Sp, sign_in: SignIn) -> str:
-    """The name by which this service provider knows the person (Core §8.3)."""
-    account = app_account(unit.db.connection(), sp.app.id, sign_in.user_id, unit.now)
-    if account.status != "active":
-        raise Invalid("Your account in this application is disabled.", code="account_disabled")
-    if sp.name_id_format == names.TRANSIENT:
-        return f"_{random.token_hex(20)}"
-    if sp.name_id_format == names.EMAIL:
-        return str(sign_in.released.get("email") or account.name_id)
-    return sign_in.login if sp.name_id_format == names.UNSPECIFIED else account.name_id
-
-
-def _refuse(reason: str, reply: Any) -> Response:
+def _refuse(reason: str, reply: Any, detail: str = "") -> Response:
+    """A status for the service provider in the place of an assertion."""
     sp = _sp(reply)
-    status, second = _STATUS.get(reason, ("Responder", "RequestDenied"))
+    status, second = STATUS.get(reason, STATUS["access_denied"])
+    record = Record(kind=Kind.SAML_REQUEST_REFUSED, result="refused", reason=reason, application=sp.app.code)
+    record.data = {"detail": detail} if detail else {}
     with open_unit(write=False) as unit:
-        unit.record(Record(kind=Kind.SAML_REQUEST_REFUSED, result="refused", reason=reason, application=sp.app.code))
-    issuer = f"{use(Settings).public_url}/saml/metadata"
-    body = response.build_error(issuer, reply["acs"], reply["request_id"], status, second, _key(), request_now())
+        unit.record(record)
+    key = current_key(use(Keyring))
+    issuer = entity_id(use(Settings))
+    body = response.build_error(issuer, reply["acs"], reply["request_id"], status, second, key, request_now())
     return _post(reply, body)
 
 
@@ -194,8 +197,13 @@ def _post(reply: Any, body: bytes) -> Response:
             relay_state=reply["relay_state"],
         )
     )
-    page_policy(page, (reply["acs"],))
+    # Where the service provider sends the browser on to from its consumer service is its own affair.
+    page_policy(page, (reply["acs"],), any_https=True)
     return page
+
+
+def _raw_query() -> str:
+    return request.query_string.decode("latin-1")
 
 
 def _sp(reply: Any) -> Sp:
@@ -203,10 +211,3 @@ def _sp(reply: Any) -> Sp:
     if sp is None or not sp.app.active:
         raise Invalid("This application is not registered here.", code="unknown_sp")
     return sp
-
-
-def _key() -> CertificateKey:
-    keys = use(Keyring).certificate_keys("saml-sign")
-    if not keys:
-        raise Unavailable("The service has no key yet.", "no saml-sign key", code="no_key")
-    return keys[0]

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from lxml import etree
 
+from identity.apps.inputs import read_certificate
 from identity.core.errors import Invalid
 from identity.core.xml import parse
 from identity.keys.keyring import CertificateKey
@@ -29,6 +30,7 @@ _DIGESTS = {
     "http://www.w3.org/2001/04/xmlenc#sha512",
 }
 _EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
+_XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 _TRANSFORMS = ["http://www.w3.org/2000/09/xmldsig#enveloped-signature", _EXCLUSIVE]
 
 
@@ -60,6 +62,14 @@ def sign(element: etree._Element, key: CertificateKey) -> None:
     context.sign(signature)
 
 
+def sign_query(query: bytes, key: CertificateKey) -> bytes:
+    """The RSA-SHA256 signature of a Redirect binding's query octets (Bindings §3.4.4.1)."""
+    context = xmlsec.SignatureContext()
+    context.key = _private(key.kid, key.private_pem, key.certificate_pem)
+    signature: bytes = context.sign_binary(query, xmlsec.constants.TransformRsaSha256)
+    return signature
+
+
 def verify_query(signed: bytes, algorithm: str, signature: str, certificates: tuple[str, ...]) -> None:
     """A Redirect binding signature over the raw query octets (Bindings §3.4.4.1); raises `Invalid`."""
     chosen = _HASHES.get(algorithm)
@@ -70,9 +80,8 @@ def verify_query(signed: bytes, algorithm: str, signature: str, certificates: tu
     except (binascii.Error, ValueError):
         raise _bad("signature is not base64") from None
     for certificate in certificates:
-        public = _public(certificate)
         try:
-            public.verify(value, signed, padding.PKCS1v15(), chosen)
+            _registered(certificate)[0].verify(value, signed, padding.PKCS1v15(), chosen)
         except InvalidSignature:
             continue
         return
@@ -91,12 +100,10 @@ def verify_element(root: etree._Element, certificates: tuple[str, ...]) -> etree
     signature = signatures[0]
     _check_shape(root, signature)
     for certificate in certificates:
-        context = xmlsec.SignatureContext()
-        context.key = xmlsec.Key.from_memory(
-            _certificate(certificate).encode(), xmlsec.constants.KeyDataFormatCertPem, None
-        )
-        context.register_id(root, "ID")
         try:
+            context = xmlsec.SignatureContext()
+            context.key = _registered(certificate)[1]
+            context.register_id(root, "ID")
             context.verify(signature)
         except xmlsec.Error:
             continue
@@ -113,7 +120,7 @@ def _check_shape(root: etree._Element, signature: etree._Element) -> None:
         raise _bad("unusual signature")
     if len(references) != 1 or references[0].get("URI") != f"#{root.get('ID')}":
         raise _bad("the signature covers something else")
-    if sum(node.get("ID") == root.get("ID") for node in root.iter()) != 1:
+    if sum(node.get("ID") == root.get("ID") for node in root.iter()) != 1 or _has_xml_id(root):
         raise _bad("an ID stands twice")
     transforms = [one.get("Algorithm") for one in references[0].findall("ds:Transforms/ds:Transform", NS)]
     digest = references[0].find("ds:DigestMethod", NS)
@@ -125,18 +132,22 @@ def _check_shape(root: etree._Element, signature: etree._Element) -> None:
         raise _bad("digest algorithm is not accepted")
 
 
-def _public(certificate: str) -> rsa.RSAPublicKey:
-    key = x509.load_pem_x509_certificate(_certificate(certificate).encode()).public_key()
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < 2048:
-        raise _bad("the registered key is too weak")
-    return key
+def _has_xml_id(root: etree._Element) -> bool:
+    """Whether a second kind of ID could compete with the message's own (libxml2 knows xml:id without being told)."""
+    return any(node.get(_XML_ID) is not None for node in root.iter())
 
 
-def _certificate(text: str) -> str:
-    """A registered certificate as PEM, with or without its first and last line."""
-    if "BEGIN" in text:
-        return text
-    return f"-----BEGIN CERTIFICATE-----\n{text.strip()}\n-----END CERTIFICATE-----\n"
+@lru_cache(maxsize=512)
+def _registered(certificate: str) -> tuple[rsa.RSAPublicKey, xmlsec.Key]:
+    """The public key of a registered certificate, for either binding, parsed once per process."""
+    try:
+        pem = read_certificate(certificate)
+    except ValueError as error:
+        raise _bad(f"a registered certificate {error}") from None
+    public = x509.load_pem_x509_certificate(pem.encode()).public_key()
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise _bad("the registered key is not an RSA key")
+    return public, xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatCertPem, None)
 
 
 def _bad(detail: str) -> Invalid:

@@ -70,7 +70,7 @@ def _derive(
 ) -> None:
     _, content = load_rules(connection)
     org = load_org(connection)
-    world = load_world(connection, content)
+    world = load_world(connection, content, org)
     names = {row.immutable_id: row.name for row in connection.execute(select(Group.immutable_id, Group.name))}
     for change in plan.changes:
         if change.kind in {"group_add", "group_update"} and "name" in change.after:
