@@ -53,7 +53,6 @@ class Decided:
     permit: bool
     reason: str
     obligations: tuple[Any, ...]
-    roles: tuple[str, ...]
     policy_version: int
     facts_revision: int
     snapshot: Snapshot
@@ -162,12 +161,10 @@ class Access:
             decision = Decision.denied("subject_unknown", snapshot.policy_version)
         else:
             decision = snapshot.engine.evaluate(engine_request(request, user, now, acts, activations))
-        roles = snapshot.roles_in(user.id, request.application, now) if user and decision.permit else ()
         decided = Decided(
             permit=decision.permit,
             reason=decision.reason,
             obligations=decision.obligations,
-            roles=roles,
             policy_version=snapshot.policy_version,
             facts_revision=snapshot.facts_revision,
             snapshot=snapshot,
