@@ -13,6 +13,7 @@ from identity.access.duties import watch
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
 from identity.audit.alarm import gap_state
+from identity.audit.buffered import Buffered
 from identity.audit.recorder import Recorder
 from identity.authzen import hot as authzen_hot
 from identity.cli import identity_cli
@@ -57,7 +58,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     registry = Registry(database, feed)
     snapshots = Snapshots(database, feed)
     access = Access(snapshots)
-    recorder = Recorder(database)
+    recorder = Recorder(database, Buffered(settings.tessera_var / "recorder"))
     units = Units(database, recorder, feed, access.guard)
     notifiers, composers = LogoutNotifiers(), Composers()
     verifiers = Verifiers(database)

@@ -2,6 +2,7 @@
 
 import identity.alarms.models
 import identity.apps.models
+import identity.audit.buffered
 import identity.audit.models
 import identity.cas.models
 import identity.core.facts

@@ -69,7 +69,6 @@ class Decided:
     permit: bool
     reason: str
     obligations: tuple[Any, ...]
-    roles: tuple[str, ...]
     policy_version: int
     facts_revision: int
     snapshot: Snapshot
@@ -266,12 +265,10 @@ def evaluate_in(
     else:
         asked = engine_request(request, user, now, acts, activations, principal)
         decision = snapshot.engine.evaluate(asked)
-    roles = snapshot.roles_in(user.id, request.application, now) if user and decision.permit else ()
     decided = Decided(
         permit=decision.permit,
         reason=decision.reason,
         obligations=decision.obligations,
-        roles=roles,
         policy_version=snapshot.policy_version,
         facts_revision=snapshot.facts_revision,
         snapshot=snapshot,

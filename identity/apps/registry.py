@@ -154,6 +154,8 @@ class Apps:
     sps: Mapping[str, Sp] = field(default_factory=dict)
     cas_services: tuple[Cas, ...] = ()
     apis: Mapping[str, Api] = field(default_factory=dict)
+    # Who has proved itself to this view, by the digest of what it sent; it ends with the view.
+    proved: dict[bytes, App] = field(default_factory=dict, compare=False, repr=False)
 
     def application(self, code: str) -> App | None:
         return self.by_code.get(code)

@@ -46,6 +46,7 @@ class Kind(StrEnum):
     DECISION_MADE = "access.decision.made"
     DECISIONS_MADE = "access.decisions.made"
     SEARCH_MADE = "access.search.made"
+    DECISIONS_MISSED = "access.decisions.missed"
     CALLER_REFUSED = "access.caller.refused"
 
     USER_CREATED = "people.user.created"
@@ -180,6 +181,7 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.DECISION_MADE: "{application} asked whether {person} may {action} {resource}",
     Kind.DECISIONS_MADE: "{application} asked for several decisions",
     Kind.SEARCH_MADE: "{application} searched who may do what",
+    Kind.DECISIONS_MISSED: "Decisions for {application} could not be recorded",
     Kind.CALLER_REFUSED: "A caller did not prove itself",
     Kind.USER_CREATED: "{actor} created the user {login}",
     Kind.USER_ENABLED: "{actor} enabled the user {login}",

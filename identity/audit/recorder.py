@@ -5,24 +5,31 @@ A caller of `submit` waits once, holding nothing; while a commit is under way th
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from _thread import LockType, allocate_lock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection
 
+from identity.audit.buffered import Buffered
 from identity.audit.encode import Stored, encode
-from identity.audit.models import AuditPersonal, AuditRecord
-from identity.core.db import Base, Database, in_transaction, to_micros
-from identity.core.errors import Conflict, TesseraError, Unavailable
+from identity.audit.store import DirectCopy, insert_missing, insert_records, take
+from identity.core.db import Base, Database, in_transaction
+from identity.core.errors import Conflict, Unavailable
 from identity.core.record import Call, Record
 
 QUEUE_MAX = 20_000
+QUEUE_BYTES_MAX = 64 * 1_048_576
 BATCH_MAX = 1_000
 WAIT_S = 10.0
+IDLE_S = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 class AlreadyUsed(Conflict):
@@ -32,37 +39,67 @@ class AlreadyUsed(Conflict):
 @dataclass(frozen=True, slots=True)
 class SingleUse:
     """A row that only one request may insert; `refusal` is recorded instead of the request's records when it loses
-    (None where another row of the request has it)."""
+    (None where another row of the request has it). A request's first row decides; the others follow it."""
 
     table: type[Base]
     values: Mapping[str, Any]
     refusal: Record | None
 
 
-@dataclass(slots=True)
 class _Job:
-    stored: list[Stored]
-    rows: Sequence[SingleUse]
-    refusals: list[Stored]
-    done: threading.Event = field(default_factory=threading.Event)
-    error: Exception | None = None
-    lost: bool = False
+    """What one request hands over. `done` is held until it is durable or has failed; a buffered one has no waiter."""
+
+    __slots__ = ("application", "done", "error", "lost", "refusals", "rows", "size", "stored", "tried")
+
+    def __init__(
+        self,
+        stored: list[Stored],
+        rows: Sequence[SingleUse] = (),
+        refusals: Sequence[Stored] = (),
+        application: str | None = None,
+    ) -> None:
+        self.stored = stored
+        self.rows = rows
+        self.refusals = refusals
+        self.application = application
+        self.size = sum(len(one.body) for one in stored)
+        self.done: LockType = allocate_lock()
+        self.done.acquire()
+        self.error: Exception | None = None
+        self.lost = False
+        self.tried = False
 
 
 class Recorder:
     """The process's recorder; implements `core.unit.RecordSink`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        buffered: Buffered | None = None,
+        *,
+        queue_max: int = QUEUE_MAX,
+        queue_bytes_max: int = QUEUE_BYTES_MAX,
+    ) -> None:
         self._database = database
-        self._queue: deque[_Job] = deque()
-        self._condition = threading.Condition()
+        self._queue_max, self._queue_bytes_max = queue_max, queue_bytes_max
+        self._buffered = buffered
+        self._direct = None if database.is_sqlite else DirectCopy(database)
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._again: list[_Job] = []
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._jobs = 0
+        self._bytes = 0
         self._stopping = False
+        self._counts: dict[str, float] = dict.fromkeys(
+            ("records", "commits", "commit_s", "commit_s_max", "failed", "full"), 0
+        )
 
     def write(self, connection: Connection, call: Call, records: Sequence[Record], revision: int | None) -> None:
         """Insert the records in this transaction."""
         if records:
-            _insert(connection, encode(call, records, revision))
+            insert_records(connection, encode(call, records, revision))
 
     def submit(self, call: Call, records: Sequence[Record], rows: Sequence[SingleUse] = ()) -> None:
         """Return when the records (and the single-use rows with them) are durable.
@@ -76,99 +113,155 @@ class Recorder:
         if not records and not rows:
             return
         refusals = [row.refusal for row in rows if row.refusal is not None]
-        job = _Job(encode(call, records, None), rows, encode(call, refusals, None))
-        with self._condition:
-            if self._stopping or len(self._queue) >= QUEUE_MAX:
-                raise Unavailable("The service cannot record this now.", "audit queue is full", code="audit_full")
-            self._ensure_thread()
-            self._queue.append(job)
-            self._condition.notify()
-        if not job.done.wait(WAIT_S):
+        job = _Job(encode(call, records, None), rows, encode(call, refusals, None) if refusals else ())
+        if not self._put(job):
+            raise Unavailable("The service cannot record this now.", "audit queue is full", code="audit_full")
+        if not job.done.acquire(timeout=WAIT_S):
             raise Unavailable("The service cannot record this now.", "audit commit takes too long", code="audit_slow")
         if job.error is not None:
             raise Unavailable("The service cannot record this now.", str(job.error), code="audit_failed")
         if job.lost:
             raise AlreadyUsed("This was used already.", code="already_used")
 
+    def submit_buffered(self, call: Call, records: Sequence[Record], application: str) -> None:
+        """Take decisions of an application that chose not to wait; what cannot be kept is counted as missing.
+
+        Only decisions: a credential is never handed out without its record.
+        """
+        stored = encode(call, records, None)
+        if self._buffered is None or any(one.retention_class != "decision" for one in stored):
+            raise ValueError("only decisions can be buffered")
+        self._buffered.promise(application, len(stored))
+        if not self._put(_Job(stored, application=application)):
+            self._buffered.drop(application, len(stored))
+
+    def metrics(self) -> dict[str, float]:
+        """Counters since the start of this process, and how long its queue is now; seconds in `…_s`."""
+        return {**self._counts, "queue_jobs": self._jobs, "queue_bytes": self._bytes}
+
     def stop(self) -> None:
         """Write what is queued and end the thread; later submits are refused."""
-        with self._condition:
+        with self._lock:
             self._stopping = True
-            self._condition.notify()
+        self._queue.put(None)
         if self._thread is not None:
             self._thread.join(timeout=30)
+        if self._buffered is not None:
+            self._buffered.close()
 
-    def _ensure_thread(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="audit-recorder", daemon=True)
-            self._thread.start()
+    def _put(self, job: _Job) -> bool:
+        with self._lock:
+            if self._stopping or self._jobs >= self._queue_max or self._bytes + job.size > self._queue_bytes_max:
+                self._counts["full"] += 1
+                return False
+            if self._thread is None:
+                # Not a daemon: the interpreter waits for it, and it ends when all is written and nobody is left to ask.
+                # Said aloud, for the server's own threads would hand on that they are daemons.
+                self._thread = threading.Thread(target=self._run, name="audit-recorder", daemon=False)
+                self._thread.start()
+            self._jobs += 1
+            self._bytes += job.size
+        self._queue.put(job)
+        return True
 
     def _run(self) -> None:
+        main = threading.main_thread()
         while True:
-            with self._condition:
-                while not self._queue and not self._stopping:
-                    self._condition.wait()
-                if not self._queue:
-                    return
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_MAX))]
-            self._commit(batch)
+            batch = self._gather()
+            if batch:
+                self._commit(batch)
+            elif self._stopping or not main.is_alive():
+                break
+            if self._buffered is not None:
+                self._buffered.settle_others(self._database)
+        if self._direct is not None:
+            self._direct.close()
+
+    def _gather(self) -> list[_Job]:
+        batch, self._again = self._again[:BATCH_MAX], self._again[BATCH_MAX:]
+        try:
+            job = self._queue.get(timeout=IDLE_S)
+            while job is not None:
+                batch.append(job)
+                job = self._queue.get_nowait() if len(batch) < BATCH_MAX else None
+        except Empty:
+            pass
+        return batch
 
     def _commit(self, batch: list[_Job]) -> None:
+        started = time.perf_counter()
         try:
-            with self._database.write() as connection:
-                for job in batch:
-                    taken = [_take(connection, row) for row in job.rows]
-                    job.lost = not all(taken)
-                _insert(connection, [one for job in batch for one in (job.refusals if job.lost else job.stored)])
-        except TesseraError as error:
-            _fail(batch, error)
-        except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever and nothing is answered
-            _fail(batch, error)
+            self._write(batch)
+        except Unavailable as error:
+            self._fail(batch, error)
+            return
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever
+            if len(batch) > 1:
+                # One bad job must not take the others with it.
+                self._commit(batch[: len(batch) // 2])
+                self._commit(batch[len(batch) // 2 :])
+                return
+            _log.exception("a record could not be written")
+            for job in batch:
+                if job.application is not None and self._buffered is not None:
+                    self._buffered.drop(job.application, len(job.stored))
+            self._finish(batch, error)
+            return
+        self._finish(batch, None)
+        took = time.perf_counter() - started
+        counts = self._counts
+        counts["commits"] += 1
+        counts["records"] += sum(len(job.stored) for job in batch)
+        counts["commit_s"] += took
+        counts["commit_s_max"] = max(counts["commit_s_max"], took)
+
+    def _fail(self, batch: list[_Job], error: Unavailable) -> None:
+        """Those who wait are told; what is buffered is tried again, unless the process ends."""
+        keep = not self._stopping and threading.main_thread().is_alive()
+        again = [job for job in batch if job.application is not None and keep]
+        for job in again:
+            job.tried = True
+        self._again = again + self._again
+        self._counts["failed"] += len(batch) - len(again)
+        self._finish([job for job in batch if job.application is None or not keep], error)
+
+    def _finish(self, batch: list[_Job], error: Exception | None) -> None:
+        with self._lock:
+            self._jobs -= len(batch)
+            self._bytes -= sum(job.size for job in batch)
         for job in batch:
-            job.done.set()
+            job.error = error
+            job.done.release()
+
+    def _write(self, batch: list[_Job]) -> None:
+        plain = not any(job.rows or job.application for job in batch)
+        if self._direct is not None and plain and not any(one.personal for job in batch for one in job.stored):
+            self._direct.write([one for job in batch for one in job.stored])
+            return
+        with self._database.write() as connection:
+            _take_rows(connection, batch)
+            fresh = [job for job in batch if not job.tried]
+            insert_records(connection, [one for job in fresh for one in (job.refusals if job.lost else job.stored)])
+            if self._buffered is not None:
+                self._buffered.account(connection, self._kept(connection, batch))
+        if self._buffered is not None:
+            self._buffered.accounted()
+
+    def _kept(self, connection: Connection, batch: list[_Job]) -> dict[str, int]:
+        """The number of buffered records that this transaction adds, by application."""
+        kept: dict[str, int] = {}
+        for job in batch:
+            if job.application is not None:
+                new = sum(insert_missing(connection, one) for one in job.stored) if job.tried else len(job.stored)
+                kept[job.application] = kept.get(job.application, 0) + new
+        return kept
 
 
-def _fail(batch: Iterable[_Job], error: Exception) -> None:
-    for job in batch:
-        job.error = error
-
-
-def _take(connection: Connection, row: SingleUse) -> bool:
-    table: Table = row.table.__table__  # type: ignore[assignment]
-    maker: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = maker(table).values(**row.values).on_conflict_do_nothing().returning(*table.primary_key.columns)
-    return connection.execute(statement).first() is not None
-
-
-def _insert(connection: Connection, stored: Sequence[Stored]) -> None:
-    if not stored:
-        return
-    if connection.dialect.name == "postgresql":
-        cursor = connection.connection.cursor()
-        with cursor.copy('COPY audit_record ("class", at, id, body) FROM STDIN (FORMAT BINARY)') as copy:
-            copy.set_types(["text", "timestamptz", "uuid", "bytea"])
-            for one in stored:
-                copy.write_row((one.retention_class, one.at, one.id, one.body))
-        cursor.close()
-    else:
-        connection.exec_driver_sql(
-            'INSERT INTO audit_record ("class", at, id, body) VALUES (?, ?, ?, ?)',
-            [(one.retention_class, to_micros(one.at), one.id.hex, one.body) for one in stored],
-        )
-    personal = [
-        {
-            "class": one.retention_class,
-            "at": one.at,
-            "record_id": one.id,
-            "field": name,
-            "salt": salt,
-            "value": value,
-        }
-        for one in stored
-        for name, salt, value in one.personal
-    ]
-    if personal:
-        connection.execute(insert(AuditPersonal), personal)
-
-
-__all__ = ["AlreadyUsed", "AuditRecord", "Recorder", "SingleUse"]
+def _take_rows(connection: Connection, batch: list[_Job]) -> None:
+    """Each job's first row decides; the winners' other rows follow."""
+    asking = [job for job in batch if job.rows]
+    for number in range(max((len(job.rows) for job in asking), default=0)):
+        mine = [job for job in asking if len(job.rows) > number and not job.lost]
+        taken = take(connection, [(job.rows[number].table, job.rows[number].values) for job in mine])
+        for job, got in zip(mine, taken, strict=True):
+            job.lost = not got

@@ -71,9 +71,7 @@ class _Door:
         if self._access.touches_duty(request):
             [(decided, record)] = self._perform(call, [request])
         else:
-            decided = self._access.decide(call, request)
-            record = call.records[-1]
-            self._recorder.submit(call, call.records)
+            decided, record = self._plain(call, app, request)
         return HotResponse.json(200, wire.answer(decided, record))
 
     def _evaluations(self, call: HotCall, app: App) -> HotResponse:
@@ -94,7 +92,7 @@ class _Door:
             decided: list[tuple[Decided, Record]] = []
             answers = _answers(parsed, lambda one: self._access.evaluate(one, call.now), decided, stop)
             call.records.append(_batch(app.code, decided))
-            self._recorder.submit(call, call.records)
+            self._record(call, app)
         return HotResponse.json(200, {"evaluations": answers})
 
     def _parse_items(self, body: dict[str, Any], items: list[Any], app: App) -> list[AccessRequest | Invalid]:
@@ -115,14 +113,21 @@ class _Door:
         snapshot = self._access.snapshot()
         request = wire.parse(body, app, snapshot, self._callers.resolver(app, snapshot))
         [(decided, record)] = (
-            self._perform(call, [request]) if self._access.touches_duty(request) else [self._plain(call, request)]
+            self._perform(call, [request]) if self._access.touches_duty(request) else [self._plain(call, app, request)]
         )
         return HotResponse.json(200, wire.answer(decided, record))
 
-    def _plain(self, call: HotCall, request: AccessRequest) -> tuple[Decided, Record]:
+    def _plain(self, call: HotCall, app: App, request: AccessRequest) -> tuple[Decided, Record]:
         decided = self._access.decide(call, request)
-        self._recorder.submit(call, call.records)
+        self._record(call, app)
         return decided, call.records[-1]
+
+    def _record(self, call: HotCall, app: App) -> None:
+        """Durable before the answer leaves, unless the application chose not to wait; acts never come here."""
+        if app.recording == "buffered":
+            self._recorder.submit_buffered(call, call.records, app.code)
+        else:
+            self._recorder.submit(call, call.records)
 
     def _perform(self, call: HotCall, requests: list[AccessRequest]) -> list[tuple[Decided, Record]]:
         """Acts, their decision and its record stand or fall in one transaction (foundations §4)."""

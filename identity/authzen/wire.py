@@ -176,6 +176,8 @@ def _stated(properties: Mapping[str, Any], snapshot: Snapshot, resolve: Resolve)
     acts = []
     for name, action in _STATED.items():
         said = properties.get(name)
+        if said is None:
+            continue
         for one in said if isinstance(said, list) else [said]:
             user_id = resolve(one) if isinstance(one, str) and one else None
             user = snapshot.user(user_id) if user_id else None

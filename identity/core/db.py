@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import orjson
+import psycopg
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
@@ -168,7 +169,7 @@ class Database:
 
         `consistent`: all statements see the same commit (on SQLite they always do).
         """
-        with _available(), _counted(), self.engine.connect() as connection:
+        with reachable(), _counted(), self.engine.connect() as connection:
             if consistent and not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             if self.is_sqlite:
@@ -184,7 +185,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that commits at the end and rolls back on any error."""
-        with _available(), _counted(), self._writer(), self.engine.connect() as connection:
+        with reachable(), _counted(), self._writer(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
@@ -203,9 +204,19 @@ class Database:
             yield
 
 
+# SQLSTATE classes of a database that cannot take it now: connection, read-only (25), resources, operator, system.
+_OUTAGES = ("08", "25", "53", "57", "58")
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether the driver's error says that the database is down, full, read-only or lost; no fault of ours."""
+    state = getattr(error, "sqlstate", None)
+    return str(state)[:2] in _OUTAGES if state else type(error).__name__ in {"OperationalError", "InterfaceError"}
+
+
 @contextmanager
-def _available() -> Iterator[None]:
-    """Turn a database that is down, locked or full into `Unavailable`; faults of ours pass through."""
+def reachable() -> Iterator[None]:
+    """Turn a database that is down, locked, read-only or full into `Unavailable`; faults of ours pass through."""
     try:
         yield
     except (OperationalError, PoolTimeout) as error:
@@ -214,8 +225,17 @@ def _available() -> Iterator[None]:
             str(error),
             code="database_unavailable",
         ) from error
+    except psycopg.Error as error:
+        # The driver's own, of a COPY.
+        if is_outage(error):
+            raise Unavailable(
+                "The service lost its database.",
+                str(error),
+                code="database_unavailable",
+            ) from error
+        raise
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or is_outage(error.orig):
             raise Unavailable(
                 "The service lost its database.",
                 str(error),

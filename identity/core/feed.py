@@ -67,8 +67,24 @@ class Feed:
         return self._seq >= 0
 
     def confirm(self) -> None:
-        """Raise `Unavailable` unless the caches were confirmed true at most a second ago."""
-        if time.monotonic() - self._confirmed > STALE_S:
+        """Raise `Unavailable` unless the caches were confirmed true at most a second ago.
+
+        A process that was held up (a busy machine, a pause) asks at once, one thread for all, instead of refusing.
+        """
+        if self._stale():
+            self._confirm_now()
+
+    def _stale(self) -> bool:
+        return time.monotonic() - self._confirmed > STALE_S
+
+    def _confirm_now(self) -> None:
+        if self._lock.acquire(timeout=POLL_S):
+            try:
+                if self._stale():
+                    self._try(self._catch_up)
+            finally:
+                self._lock.release()
+        if self._stale():
             raise Unavailable(
                 "The service cannot confirm its policy now.",
                 "change feed is stale",
@@ -78,24 +94,27 @@ class Feed:
     def catch_up(self) -> None:
         """Read and apply what was committed since the last look; raises `Unavailable` without a database."""
         with self._lock:
-            started = time.monotonic()
-            with self._database.read() as connection:
-                last = connection.execute(select(Counter.feed_seq)).scalar_one()
-                rows = (
-                    connection.execute(
-                        select(ChangeFeed.seq, ChangeFeed.kind, ChangeFeed.ids)
-                        .where(ChangeFeed.seq > self._seq, ChangeFeed.seq <= last)
-                        .order_by(ChangeFeed.seq)
-                    ).all()
-                    if 0 <= self._seq < last
-                    else []
-                )
-            if self._seq < 0 or len(rows) != max(last - self._seq, 0) or last < self._seq:
-                self._reload_all()
-            else:
-                self._apply([(kind, ids) for _, kind, ids in rows])
-            self._seq = last
-            self._confirmed = started
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        started = time.monotonic()
+        with self._database.read() as connection:
+            last = connection.execute(select(Counter.feed_seq)).scalar_one()
+            rows = (
+                connection.execute(
+                    select(ChangeFeed.seq, ChangeFeed.kind, ChangeFeed.ids)
+                    .where(ChangeFeed.seq > self._seq, ChangeFeed.seq <= last)
+                    .order_by(ChangeFeed.seq)
+                ).all()
+                if 0 <= self._seq < last
+                else []
+            )
+        if self._seq < 0 or len(rows) != max(last - self._seq, 0) or last < self._seq:
+            self._reload_all()
+        else:
+            self._apply([(kind, ids) for _, kind, ids in rows])
+        self._seq = last
+        self._confirmed = started
 
     def _apply(self, changes: list[tuple[str, list[str]]]) -> None:
         for kinds, reload in self._subscribers:
@@ -110,8 +129,11 @@ class Feed:
 
     def follow(self) -> None:
         """Catch up if that can be done now, as after a commit, which stands; a failure shows in `confirm()`."""
+        self._try(self.catch_up)
+
+    def _try(self, act: Callable[[], None]) -> None:
         try:
-            self.catch_up()
+            act()
         except TesseraError as error:
             _log.warning("change feed: %s", error)
         except Exception:  # noqa: BLE001  the feed must outlive any fault; staleness is what answers 503

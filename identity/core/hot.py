@@ -66,6 +66,7 @@ _DEFAULT_HEADERS = (
         ),
     ),
 )
+_JSON_HEADERS = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 _HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 
 
@@ -80,15 +81,7 @@ class HotResponse:
     @classmethod
     def json(cls, status: int, value: Any, *headers: tuple[str, str]) -> HotResponse:
         """A JSON answer that nobody may cache."""
-        return cls(
-            status,
-            orjson.dumps(value),
-            (
-                ("Content-Type", "application/json"),
-                ("Cache-Control", "no-store"),
-                *headers,
-            ),
-        )
+        return cls(status, orjson.dumps(value), (*_JSON_HEADERS, *headers) if headers else _JSON_HEADERS)
 
     @classmethod
     def public_json(cls, value: Any, max_age_s: int) -> HotResponse:
@@ -266,7 +259,7 @@ class Edge:
         self._start()
         origin = Origin(self._client_ip(environ), environ.get("HTTP_USER_AGENT", "")[:512])
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
-        if not REQUEST_ID.fullmatch(request_id):
+        if not request_id or not REQUEST_ID.fullmatch(request_id):
             request_id = str(new_id())
         if not environ.get("HTTP_COOKIE", "").isascii():
             # Ours are ASCII; another's that is not would not be read at all (RFC 6265 §4.1.1).
@@ -332,10 +325,16 @@ class Edge:
         ]
         if cors:
             headers.append(("Access-Control-Allow-Origin", "*"))
-        present = {name.lower() for name, _ in response.headers}
-        headers += [pair for pair in self._headers if pair[0].lower() not in present]
+        headers += self._missing(response.headers)
         start_response(_STATUS[response.status], headers)
         return [response.body]
+
+    def _missing(self, headers: Headers) -> Headers:
+        """Our own headers, without those that the answer sets itself."""
+        if headers is _JSON_HEADERS:
+            return self._headers
+        present = {name.lower() for name, _ in headers}
+        return tuple(pair for pair in self._headers if pair[0].lower() not in present)
 
     def _with_headers(self, request_id: str, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -93,3 +93,16 @@ class Call(Protocol):
     def reason(self) -> str | None: ...
     @property
     def reference(self) -> str | None: ...
+
+
+@dataclass(slots=True)
+class StandingCall:
+    """A `Call` of the product itself, outside any request."""
+
+    actor: Actor
+    now: datetime
+    request_id: str = field(default_factory=lambda: str(new_id()))
+    origin: Origin = field(default_factory=Origin)
+    records: list[Record] = field(default_factory=list)
+    reason: str | None = None
+    reference: str | None = None

@@ -110,6 +110,7 @@ def finish(unit: Unit, ready: Ready, access: Access, registry: Registry) -> Sign
     if not decided.permit or user is None:
         unit.record(_record(Kind.SIGN_IN_REFUSED, app, session, result="refused", reason=decided.reason))
         return Refusal("access_denied", request.reply, app)
+    roles = decided.snapshot.roles_in(session.user_id, app.code, unit.now)
     connection = unit.db.connection()
     released = release(connection, decided.snapshot, app, session.user_id, unit.now)
     sid = join(connection, session.id, app.id, request.door, unit.now)
@@ -127,7 +128,7 @@ def finish(unit: Unit, ready: Ready, access: Access, registry: Registry) -> Sign
         amr=session.amr,
         fresh_credentials=session.auth_time >= ready.started_at,
         released=released,
-        roles=decided.roles,
+        roles=roles,
         decided=decided,
         reply=request.reply,
     )
@@ -137,7 +138,7 @@ def finish(unit: Unit, ready: Ready, access: Access, registry: Registry) -> Sign
     record.data = {
         "door": request.door,
         "released": sorted(released),
-        "roles": list(decided.roles),
+        "roles": list(roles),
         "acr": session.acr,
     }
     unit.record(record)
