@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from flask import Flask, render_template
 
@@ -26,7 +27,8 @@ from identity.core.hot import Edge
 from identity.core.present import install_presentation
 from identity.core.settings import Settings, SettingsError
 from identity.core.unit import Units
-from identity.events.deliver import Composers
+from identity.events.deliver import Composers, Mail
+from identity.events.mail import send_mail
 from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
@@ -65,6 +67,8 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
 
     for thing in (settings, database, feed, keyring, registry, access, recorder, units, notifiers, composers):
         web.provide(app, thing)
+    if settings.smtp_url is not None:
+        composers.mail = _mailer(settings.smtp_url.get_secret_value(), settings.mail_from)
     web.provide(app, verifiers, as_type=DirectoryVerifier)
     web.provide(app, PageGate(), as_type=web.Gate)
     app.extensions["tessera_root"] = root
@@ -120,6 +124,14 @@ def _bind_logout(
     cas.register_logout(notifiers, registry)
     saml.register_logout(notifiers, registry)
     notifiers.onward = saml.onward
+
+
+def _mailer(smtp_url: str, sender: str) -> Mail:
+    def mail(address: str, payload: Mapping[str, Any]) -> None:
+        file = payload.get("file")
+        send_mail(smtp_url, sender, address, payload["subject"], payload["text"], tuple(file) if file else None)
+
+    return mail
 
 
 def _error_page(error: TesseraError, status: int) -> str:

@@ -13,6 +13,7 @@ from identity.alarms.models import Alarm, AlarmSetting
 from identity.alarms.rules import RULES, Finding, Rule, View
 from identity.audit.kinds import Kind
 from identity.core.errors import NotFound
+from identity.core.i18n import gettext
 from identity.core.record import Actor, Record
 from identity.core.unit import Unit, Units
 from identity.events.outbox import send
@@ -114,7 +115,9 @@ def _payload(row: Alarm, rule: Rule) -> dict[str, Any]:
     return {
         "id": str(row.id),
         "rule": row.rule,
-        "title": rule.title,
+        "title": gettext(rule.title),
+        "subject": f"Tessera: {gettext(rule.title)}",
+        "text": f"{gettext(rule.title)}\n\n{row.key}: {row.count}\n{row.raised_at.isoformat()}\n\n{row.detail or ''}\n",
         "key": row.key,
         "count": row.count,
         "raised_at": row.raised_at.isoformat(),

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from identity.alarms.check import put_setting
 from identity.apps import service as apps
 from identity.apps.inputs import ApiInput, ApplicationInput, OidcInput
 from identity.apps.models import Application
@@ -21,6 +22,7 @@ from identity.core.unit import Unit
 from identity.directory.service import put_directory
 from identity.directory.settings import DirectorySettings
 from identity.people.service_org import put_org_unit
+from identity.reports.service import put_schedule
 from identity.roles import rules
 from identity.roles.service_assignments import bootstrap_administrator
 from identity.roles.service_policy import change_rules, load_rules, put_role, version_in_force
@@ -64,15 +66,24 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword,
         user = bootstrap_administrator(unit, administrator.login, administrator.name, administrator.roles)
         if user is not None:
             set_password(unit, user, read_secret(administrator.password, base))
-    for target in document.shipping:
-        put_target(unit, target.model_copy(update={"secret": _resolved(target.secret, base)}), managed_by="file")
-    put_admin_grants(unit, document.admin_grants)
+    _put_outward(unit, document, base)
     lines = [_line(record) for record in unit.records[start:]]
     if version is not None:
         old, new = load_rules(unit, before), wanted
         for name, rows in rules.difference(old, new).items():
             lines += [f"{'+' if name.endswith('_added') else '-'} {name.rpartition('_')[0]}: {row}" for row in rows]
     return Applied((*lines, *absent(unit, document, prune=prune)), version)
+
+
+def _put_outward(unit: Unit, document: Document, base: Path) -> None:
+    """What leaves the installation: the shipped record, reports by mail, alarms."""
+    for target in document.shipping:
+        put_target(unit, target.model_copy(update={"secret": _resolved(target.secret, base)}), managed_by="file")
+    put_admin_grants(unit, document.admin_grants)
+    for schedule in document.reports:
+        put_schedule(unit, schedule, managed_by="file")
+    for alarm in document.alarms:
+        put_setting(unit, alarm, managed_by="file")
 
 
 def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:

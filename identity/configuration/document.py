@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from identity.alarms.inputs import AlarmInput
 from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput, SamlInput
 from identity.core.errors import Invalid
 from identity.directory.settings import DirectoryKind
 from identity.people.inputs import Code, Login, OrgUnitInput, Plain
+from identity.reports.inputs import ScheduleInput
 from identity.roles.inputs import (
     AdminGrantInput,
     AmountInput,
@@ -225,6 +227,8 @@ class Document(_Part):
     admin_grants: tuple[AdminGrantPart, ...] = ()
     administrators: tuple[AdministratorPart, ...] = ()
     shipping: tuple[TargetInput, ...] = ()
+    reports: tuple[ScheduleInput, ...] = ()
+    alarms: tuple[AlarmInput, ...] = ()
 
     def rules(self) -> RuleSetInput:
         """The policy version that this document describes; its own pairs stand before the library's."""

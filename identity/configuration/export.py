@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel
 from sqlalchemy import select
 
+from identity.alarms.inputs import AlarmInput
+from identity.alarms.models import AlarmSetting
 from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput, SamlInput
 from identity.apps.models import Application, CasService, OidcClient, ResourceServer, SamlServiceProvider
 from identity.configuration.document import MappingPart, PermissionPart
@@ -18,6 +20,8 @@ from identity.core.unit import Unit
 from identity.directory.models import DirectorySource
 from identity.people.inputs import OrgUnitInput
 from identity.people.models import OrgPlacement, OrgUnit
+from identity.reports.inputs import ScheduleInput
+from identity.reports.models import ReportSchedule
 from identity.roles.inputs import PermissionInput
 from identity.roles.models import Role
 from identity.roles.service_policy import load_rules, version_in_force
@@ -46,6 +50,8 @@ def export(unit: Unit) -> str:
             | ({} if row.enabled else {"enabled": False})
             for row in _rows(unit, ShipTarget, ShipTarget.code)
         ],
+        "reports": [_schedule(row) for row in _rows(unit, ReportSchedule, ReportSchedule.code)],
+        "alarms": [_alarm(row) for row in _rows(unit, AlarmSetting, AlarmSetting.rule)],
         "duties": [row.model_dump(mode="json") for row in content.duties],
         "admin_grants": [_dump(part) for part in admin_grants(unit)],
     }
@@ -82,6 +88,14 @@ def _directory(row: DirectorySource) -> dict[str, Any]:
             "enabled": row.enabled,
         }
     )
+
+
+def _schedule(row: ReportSchedule) -> dict[str, Any]:
+    return _shape(ScheduleInput, row)
+
+
+def _alarm(row: AlarmSetting) -> dict[str, Any]:
+    return _shape(AlarmInput, row)
 
 
 def _org_units(unit: Unit) -> list[dict[str, Any]]:

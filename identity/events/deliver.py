@@ -14,7 +14,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 
 from identity.core.errors import TesseraError
-from identity.core.fetch import post_form
+from identity.core.fetch import post_form, post_json
 from identity.core.record import Actor
 from identity.core.unit import Unit, Units
 from identity.events.models import OutboxMessage
@@ -27,6 +27,9 @@ PAUSE_MAX_S = 3_600
 AGAIN = frozenset({408, 425, 429})
 
 Compose = Callable[[Mapping[str, Any], datetime], Mapping[str, str]]
+Mail = Callable[[str, Mapping[str, Any]], None]
+# These tell of something to a program: their payload goes out as JSON.
+JSON_KINDS = frozenset({"alarm"})
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Composers:
     where none is registered."""
 
     by_kind: dict[str, Compose] = field(default_factory=dict)
+    mail: Mail | None = None
+    """Sends a payload's `subject`, `text` and `file` to an address; None where no mail server is set."""
 
     def register(self, kind: str, compose: Compose) -> None:
         self.by_kind[kind] = compose
@@ -88,13 +93,26 @@ def _post(message: _Due, now: datetime, composers: Composers) -> tuple[str, bool
     An `http_notice` wants no answer: any but a fault of the receiver's says that it was heard.
     """
     compose = composers.by_kind.get(message.kind)
+    address = message.destination.removeprefix("mailto:")
     try:
-        status = post_form(message.destination, compose(message.payload, now) if compose else message.payload)
+        if address != message.destination:
+            return _mail(composers, address, message.payload), False
+        if message.kind in JSON_KINDS:
+            status = post_json(message.destination, message.payload, {}).status
+        else:
+            status = post_form(message.destination, compose(message.payload, now) if compose else message.payload)
     except TesseraError as error:
         return error.detail or error.public, False
     if 200 <= status < 300 or (message.kind == "http_notice" and status < 500):
         return "", False
     return f"status {status}", 400 <= status < 500 and status not in AGAIN
+
+
+def _mail(composers: Composers, address: str, payload: Mapping[str, Any]) -> str:
+    if composers.mail is None:
+        return "no mail server is set (SMTP_URL)"
+    composers.mail(address, payload)
+    return ""
 
 
 def _note(unit: Unit, message_id: UUID, error: str, *, final: bool) -> None:

@@ -1,4 +1,4 @@
-"""Mail: one plain-text message to one address, over TLS or not at all (but on this machine)."""
+"""Mail: one plain-text message to one address, with at most one file; over TLS or not at all (but on this machine)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from identity.core.settings import LOOPBACK_HOSTS
 TIMEOUT_S = 10.0
 
 
-def send_mail(smtp_url: str, sender: str, receiver: str, subject: str, text: str) -> None:
-    """Hand the message to the mail server; returns when it has taken it.
+def send_mail(
+    smtp_url: str, sender: str, receiver: str, subject: str, text: str, file: tuple[str, str] | None = None
+) -> None:
+    """Hand the message to the mail server; returns when it has taken it. `file` is a CSV's name and content.
 
     `smtps://user:password@host:port` speaks TLS from the start, `smtp://…` upgrades by STARTTLS; only a server on
     loopback may go without. Raises `Unavailable` when the server is not reached or refuses, and `Invalid` for an
@@ -30,6 +32,8 @@ def send_mail(smtp_url: str, sender: str, receiver: str, subject: str, text: str
     except ValueError as error:
         raise Invalid("The mail's address or subject is not valid.", str(error), code="mail") from None
     message.set_content(text)
+    if file is not None:
+        message.add_attachment(file[1].encode(), maintype="text", subtype="csv", filename=file[0])
     context = ssl.create_default_context()
     try:
         with _connect(parts.scheme, host, parts.port, context) as server:

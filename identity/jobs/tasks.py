@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete
 
 from identity.access.decide import Access
 from identity.access.duty_report import report_due
+from identity.alarms.check import check
 from identity.audit.alarm import watch_gap
 from identity.audit.index import index_new
 from identity.audit.retention import purge_buried, request_purges
@@ -24,6 +25,7 @@ from identity.keys.rotate import rotate
 from identity.login.authenticate import DELAY_MAX_S, WINDOW_S
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
 from identity.login.models import LoginFailure, LoginTransaction
+from identity.reports.schedule import make_due
 from identity.shipping.run import Shipper
 from identity.sync.run import forget_plans
 from identity.sync.schedule import run_due
@@ -75,6 +77,8 @@ def tasks(
         Job("audit-summary", 5, lambda _: summarize(database)),
         Job("outbox", 1, lambda now: deliver_due(units, now, composers)),
         Job("ship", 1, Shipper(database).run),
+        Job("alarms", 30, lambda now: check(units, now, settings.zone)),
+        Job("reports", 60, lambda now: make_due(units, access, now, settings.zone)),
         Job("sessions", 1, end_sessions),
         Job("duties", 600, lambda now: report_due(units, settings.zone, now)),
         Job("sync", 1, lambda now: run_due(units, now)),
