@@ -94,8 +94,9 @@ class _Speaker:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         cookie = parse_cookie(environ).get(COOKIE, "")
-        _language.set(choose(cookie, str(environ.get("HTTP_ACCEPT_LANGUAGE", ""))))
-        return self._inner(environ, start_response)
+        # The answer is whole when this returns (pages are not streamed), and the thread is as it was.
+        with speaking(choose(cookie, str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))):
+            return self._inner(environ, start_response)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
+from identity.core import i18n
 from identity.people.service import set_user_state
 from tests.integration.console.conftest import Console, Visitor
 from tests.world import PASSWORD
@@ -259,3 +260,5 @@ def test_pages_are_chinese_for_a_chinese_browser(console: Console) -> None:
         page = admin.browser.client.get(path, base_url="http://localhost:8000", headers=headers)
         assert text in page.text, path
         assert '<html lang="zh-Hans">' in page.text
+        # The language was this request's, not the thread's.
+        assert i18n.language() == "en"
