@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, current_app, g, make_response, redirect, request
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.core.errors import (
@@ -252,8 +253,11 @@ def this_page() -> str:
 
 
 def way_back() -> str:
-    """The page of the form that was sent, as the form names it; empty when it names none."""
-    return local_path(request.form.get("back"), "") if request.method == "POST" else ""
+    """The page of the form that was sent, as the form names it; empty when it names none or is too large to read."""
+    try:
+        return local_path(request.form.get("back"), "") if request.method == "POST" else ""
+    except RequestEntityTooLarge:
+        return ""
 
 
 def page_policy(response: BaseResponse, form_targets: tuple[str, ...] = (), *, any_https: bool = False) -> None:
