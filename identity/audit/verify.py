@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,20 +19,17 @@ from sqlalchemy import Connection, func, select
 from identity.audit import bulk, merkle
 from identity.audit.anchors import LeafLog
 from identity.audit.findings import Report, name_difference
-from identity.audit.kinds import CLASSES, class_of
+from identity.audit.kinds import CLASSES, Kind, class_of
 from identity.audit.models import AuditHead, AuditLeaf, AuditRecord, AuditSeal, AuditTombstone
 from identity.audit.note import Head, NoteKey, Tombstone, claimed_head, open_note, stored_note
 from identity.audit.tree import Tiles
 from identity.core.db import to_micros
 from identity.core.errors import Invalid
 
-CHUNK = 50_000
+CHUNK = 20_000
 LATE = timedelta(hours=1)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
-_Leaf = tuple[int, int, bytes, str]
-"""(seq, at, leaf hash, class)"""
+REDACTED = Kind.AUDIT_REDACTED.value.encode()
 _Row = tuple[int, bytes, str]
 """(at, leaf hash, class)"""
 
@@ -76,17 +73,17 @@ class _Pass:
         self._progress = progress
         self.report = Report()
         self._tiles, self._good = Tiles(), Tiles()
-        self._tail: list[tuple[bytes, bytes]] = []
-        """(id, hash) of the leaves since the last good head."""
+        self._tail: list[Sequence[bulk.LeafRow]] = []
+        """The leaves since the last good head."""
         self._broken: Head | None = None
         self._held: list[tuple[Head, str]] = []
         """The heads that fit the tree."""
         self._heads = self._outside_heads()
         self._graves = self._tombstones()
-        self._leaves: dict[bytes, _Leaf] = {}
+        self._leaves: dict[bytes, bulk.LeafRow] = {}
         self._rows: dict[bytes, _Row] = {}
         self._flawed: dict[bytes, str] = {}
-        self._kinds: dict[bytes, str | None] = {}
+        self._kinds: dict[bytes, str | None] = {kind.value.encode(): class_of(kind) for kind in Kind}
         self._erased: set[tuple[bytes, str]] = set()
         self._redacted: set[tuple[bytes, str]] = set()
         self._late_before = -(1 << 62)
@@ -149,7 +146,7 @@ class _Pass:
             nodes = self._tiles.extend([digest for _, _, _, digest, _ in part])
             self._check_nodes(nodes)
             if self._broken is None:
-                self._tail += [(record_id, digest) for _, _, record_id, digest, _ in part]
+                self._tail.append(part)
             self._count_late(part)
             done = until
         while self._heads and self._heads[0][0].size <= self._tiles.size:
@@ -168,7 +165,11 @@ class _Pass:
             if self._good.size == head.size:
                 self.report.add("fork", head.size - 1, None, f"heads of {head.size} leaves")
             else:
-                name_difference(self.report, self._tail, self._evidence.leaf_log, self._good, head)
+                self._name_difference(head)
+
+    def _name_difference(self, head: Head) -> None:
+        found = [(leaf[2], leaf[3]) for part in self._tail for leaf in part]
+        name_difference(self.report, found, self._evidence.leaf_log, self._good, head)
 
     def _check_nodes(self, nodes: Iterable[tuple[int, int, bytes]]) -> None:
         nodes = list(nodes)
@@ -187,47 +188,66 @@ class _Pass:
             self.report.late += sum(at < self._late_before for _, at, _, _, _ in part)
 
     def _take_leaves(self, chunk: Sequence[bulk.LeafRow]) -> None:
+        """Put the leaves where their records find them; numbers without a gap, no record twice."""
         expected = self.report.leaves
-        for seq, at, record_id, digest, name in chunk:
+        new = {leaf[2]: leaf for leaf in chunk}
+        usual = (
+            len(new) == len(chunk)
+            and [leaf[0] for leaf in chunk] == list(range(expected, expected + len(chunk)))
+            and self._leaves.keys().isdisjoint(new)
+            and self._rows.keys().isdisjoint(new)
+            and not self._graves
+        )
+        if usual:
+            self._leaves.update(new)
+            self.report.leaves += len(chunk)
+            return
+        for leaf in chunk:
+            seq, at, record_id, digest, name = leaf
             if seq != expected:
                 self.report.add("gap", expected, None, f"seq {seq} follows")
-                expected = seq
-            expected += 1
-            if self._graves:
-                self._bury(seq, at, digest, name)
+            expected = seq + 1
+            self._bury(seq, at, digest, name)
             row = self._rows.pop(record_id, None)
             if row is not None:
-                self._meet(record_id, (seq, at, digest, name), row)
+                self._meet(leaf, row)
             elif record_id in self._leaves:
                 self.report.add("twice", seq, record_id, f"first at seq {self._leaves[record_id][0]}")
             else:
-                self._leaves[record_id] = (seq, at, digest, name)
+                self._leaves[record_id] = leaf
         self.report.leaves = expected
 
     # Records.
 
     def _take_records(self, low: int | None, high: int | None) -> None:
         """The records of a window: hash, check the columns, meet the leaf if it is there already."""
-        rows, leaves, new = self._rows, self._leaves, hashlib.sha256
+        leaves, new, classes = self._leaves, hashlib.sha256, self._kinds
         personal: dict[bytes, dict[str, str]] = {}
         count = 0
-        for at, record_id, body, name in bulk.records_between(self._connection, CLASSES, low, high):
+        for at, record_id, body, name, begins in bulk.led_records_between(self._connection, CLASSES, low, high):
             count += 1
             digest = new(b"\0" + body).digest()
-            if not self._columns_fit(body, at, record_id, name):
-                self._flawed[record_id] = f"class {name}, at {at}"
-            if b'"personal":{' in body:
-                personal[record_id] = _personal_of(body)
-            leaf = leaves.pop(record_id, None)
-            if leaf is not None:
-                self._meet(record_id, leaf, (at, digest, name))
+            if body.startswith(begins):
+                # As `encode` writes it: at fixed places, before anything that could look alike.
+                end = body.index(b'"', 88)
+                kind = body[88:end]
+                usual = classes.get(kind) == name and kind != REDACTED
+                if body.startswith(b'"personal":', end + 2):
+                    personal[record_id] = _personal_of(body)
             else:
-                rows[record_id] = (at, digest, name)
+                usual = False
+            if not usual and not self._columns_fit(body, at, record_id, name):
+                self._flawed[record_id] = f"class {name}, at {at}"
+            leaf = leaves.pop(record_id, None)
+            if leaf is None:
+                self._rows[record_id] = (at, digest, name)
+            elif not usual or leaf[3] != digest or leaf[1] != at or leaf[4] != name:
+                self._meet(leaf, (at, digest, name))
         self.report.records += count
         self._check_personal(low, high, personal)
 
-    def _meet(self, record_id: bytes, leaf: _Leaf, row: _Row) -> None:
-        seq, at, digest, name = leaf
+    def _meet(self, leaf: bulk.LeafRow, row: _Row) -> None:
+        seq, at, record_id, digest, name = leaf
         if row[1] != digest:
             self.report.add("changed", seq, record_id)
         elif (at, name) != (row[0], row[2]):
@@ -236,24 +256,14 @@ class _Pass:
             self.report.add("columns", seq, record_id, self._flawed.pop(record_id))
 
     def _columns_fit(self, body: bytes, at: int, record_id: bytes, name: str) -> bool:
-        """Whether id, time and class of the row are those of the body, whose hash is in the tree."""
-        if body.startswith(b'{"id":"') and body[43:51] == b'","at":"' and body[78:88] == b'","kind":"':
-            # As `encode` writes it: at fixed places, before anything that could look alike.
-            kind = body[88 : body.index(b'"', 88)]
-            if kind == b"audit.personal.redacted":
-                self._note_redaction(body)
-            try:
-                return (
-                    bytes.fromhex(body[7:43].decode().replace("-", "")) == record_id
-                    and (datetime.fromisoformat(body[51:78].decode()) - _EPOCH) // _MICRO == at
-                    and self._class(kind) == name
-                )
-            except (ValueError, TypeError):
-                return False
+        """Whether id, time and class of the row are those of the body, whose hash is in the tree; the slow way."""
         try:
             value = orjson.loads(body)
+            kind = value["kind"].encode()
+            if kind == REDACTED:
+                self._note_redaction(value)
             fits = UUID(value["id"]).bytes == record_id and to_micros(datetime.fromisoformat(value["at"])) == at
-            return fits and self._class(value["kind"].encode()) == name
+            return fits and self._class(kind) == name
         except (ValueError, TypeError, KeyError, AttributeError):
             return False
 
@@ -265,8 +275,7 @@ class _Pass:
                 self._kinds[kind] = None
         return self._kinds[kind]
 
-    def _note_redaction(self, body: bytes) -> None:
-        value = orjson.loads(body)
+    def _note_redaction(self, value: dict[str, Any]) -> None:
         for one in value.get("data", {}).get("fields", []):
             self._redacted.add((UUID(value["resource_id"]).bytes, one))
 
@@ -290,7 +299,7 @@ class _Pass:
     def _settle(self, before: int | None) -> None:
         """Leaves whose time lies behind the window have no record any more: purged, or deleted."""
         lone = [one for one in self._leaves.items() if before is None or one[1][1] < before]
-        for record_id, (seq, at, _, name) in lone:
+        for record_id, (seq, at, _, _, name) in lone:
             del self._leaves[record_id]
             grave = next((one for one in self._graves if one.covers(seq, at, name)), None)
             if grave is not None:
@@ -325,7 +334,7 @@ class _Pass:
         for head, note in self._heads:
             if self._broken is None and self._signed(head, note):
                 self._broken = head
-                name_difference(self.report, self._tail, self._evidence.leaf_log, self._good, head)
+                self._name_difference(head)
         self._check_last_signature()
         for grave in self._graves:
             stone = grave.stone
