@@ -33,7 +33,8 @@ _RECORD = struct.Struct(">hiqi16si")
 _LED = struct.Struct(">hiqi16si88si")
 _LEAD_SQL = (
     """rpad('{"id":"' || id || '","at":"' """
-    """|| pg_catalog.to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","kind":"', 88)"""
+    """|| coalesce(pg_catalog.to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')"""
+    """|| '","kind":"', 88)"""
 )
 _LEAF = struct.Struct(">hiqiqi16si")
 _LENGTH = struct.Struct(">i")
@@ -55,8 +56,8 @@ def records_between(
     """Records of these classes with low <= at < high, in no order; None = no bound."""
     if not is_postgres(connection):
         marks = ", ".join("?" * len(classes))
-        bounds = (low if low is not None else -(1 << 62), high if high is not None else 1 << 62)
-        yield from _sqlite_records(connection, f'"class" IN ({marks}) AND at >= ? AND at < ?', (*classes, *bounds))
+        bounds = (low if low is not None else -(1 << 63), (high if high is not None else 1 << 63) - 1)
+        yield from _sqlite_records(connection, f'"class" IN ({marks}) AND at >= ? AND at <= ?', (*classes, *bounds))
         return
     yield from _pg_records(connection, _window(classes, low, high))
 
@@ -67,7 +68,7 @@ def led_records_between(
     """As `records_between`, each with its lead; on PostgreSQL the server makes it, which costs this side nothing."""
     if not is_postgres(connection):
         for at, record_id, body, called in records_between(connection, classes, low, high):
-            yield at, record_id, body, called, lead(UUID(bytes=record_id), stamp(from_micros(at)))
+            yield at, record_id, body, called, lead(UUID(bytes=record_id), _stamp(at))
         return
     size = _LED.size
     names: dict[bytes, str] = {}
@@ -84,6 +85,13 @@ def led_records_between(
             names.get(name) or names.setdefault(name, name.decode()),
             begins,
         )
+
+
+def _stamp(at: int) -> str:
+    try:
+        return stamp(from_micros(at))
+    except (OverflowError, ValueError, OSError):
+        return ""  # no body has a time that no calendar knows
 
 
 def records_of_transactions(connection: Connection, low: int, high: int) -> Iterator[RecordRow]:

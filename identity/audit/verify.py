@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from identity.core.errors import Invalid
 CHUNK = 20_000
 LATE = timedelta(hours=1)
 
+LAST = to_micros(datetime(9999, 12, 31, tzinfo=UTC))
 REDACTED = Kind.AUDIT_REDACTED.value.encode()
 _Row = tuple[int, bytes, str]
 """(at, leaf hash, class)"""
@@ -97,7 +98,7 @@ class _Pass:
             self._take_leaves(chunk)
             # The last few may lie far ahead (a clock, a forger): the window ends where nearly all of the chunk does.
             times = sorted(one[1] for one in chunk)
-            high = times[len(times) * 19 // 20] if following else None
+            high = min(times[len(times) * 19 // 20], LAST) if following else None
             if high is None or low is None or high > low:
                 self._take_records(low, high)
                 low = high

@@ -118,6 +118,18 @@ def test_a_row_whose_columns_are_not_its_bodys_is_found(sealed: Proof, column: s
     assert (report.first.what, report.first.seq, report.first.record_id) == ("columns", BAD, record_id)
 
 
+def test_a_time_beyond_every_calendar_is_found(sealed: Proof) -> None:
+    record_id, _ = sealed.leaf(BAD)
+    key, far = sealed.key(record_id), "9223372036854775807" if sealed.world.database.is_sqlite else "'infinity'"
+    sealed.tamper(f"UPDATE audit_record SET at = {far} WHERE id = '{key}'")
+    report = sealed.verify()
+    assert record_id in {one.record_id for one in report.findings}
+    sealed.tamper(f"UPDATE audit_leaf SET at = {far} WHERE record_id = '{key}'")
+    report = sealed.verify()
+    assert report.first is not None
+    assert (report.first.what, report.first.seq, report.first.record_id) == ("columns", BAD, record_id)
+
+
 def test_a_record_moved_to_a_class_that_nobody_reads_is_found(sealed: Proof) -> None:
     record_id, _ = sealed.leaf(BAD)
     sealed.tamper(f"UPDATE audit_record SET \"class\" = 'other' WHERE id = '{sealed.key(record_id)}'")
