@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks import decide, policy
+from benchmarks import decide, policy, sync
 from benchmarks.figure import figure, rate
 
-FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {**policy.FIGURES, **decide.FIGURES}
+FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {**policy.FIGURES, **decide.FIGURES, **sync.FIGURES}
 
 
 def calibration() -> dict[str, Any]:

@@ -114,10 +114,13 @@ def export_command() -> None:
 @identity_cli.command("sync")
 @click.argument("source")
 @click.option("--dry-run", is_flag=True, help="Plan only.")
-def sync_command(source: str, dry_run: bool) -> None:
+@click.option("--full", is_flag=True, help="Read everything, though the directory could say what changed.")
+@click.option("--only", metavar="LOGIN", help="Apply what concerns this one user.")
+def sync_command(source: str, dry_run: bool, full: bool, only: str | None) -> None:
     """Bring people, groups and units in line with a directory."""
     try:
-        outcome = run_source(use(Units), source, Actor.system("cli:sync"), dry_run=dry_run)
+        actor = Actor.system("cli:sync")
+        outcome = run_source(use(Units), source, actor, dry_run=dry_run, full=full, only=only)
     except TesseraError as error:
         raise click.ClickException(error.public) from None
     click.echo(f"{source}: {outcome.state} {outcome.counts}")

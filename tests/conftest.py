@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.postgres import Postgres
+from tests.servers.samba import Samba
 from tests.servers.templates import Templates
 from tests.world import World
 
@@ -23,6 +24,15 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     return Templates(tmp_path_factory.mktemp("templates"))
+
+
+@pytest.fixture(scope="session")
+def samba() -> Iterator[Samba]:
+    """A domain controller, one for each test process; each test has an organizational unit of its own."""
+    server = Samba()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,6 +13,8 @@ have_postgres || missing+=(postgresql)
 command -v chromium >/dev/null || missing+=(chromium)
 have_cjk_font || missing+=(fonts-noto-cjk fontconfig)
 compgen -G '/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server' >/dev/null || missing+=(rabbitmq-server)
+command -v samba-tool >/dev/null && command -v samba >/dev/null || missing+=(samba samba-dsdb-modules samba-vfs-modules \
+    samba-ad-provision winbind krb5-user ldb-tools python3-samba attr acl)
 command -v wrk >/dev/null || missing+=(wrk)
 [ ${#missing[@]} -eq 0 ] && exit 0
 

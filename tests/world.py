@@ -32,7 +32,7 @@ from identity.core.record import Actor
 from identity.core.settings import Settings
 from identity.core.unit import Unit, Units
 from identity.keys.keyring import ensure_keys
-from identity.login.authenticate import set_password
+from identity.login.authenticate import DirectoryVerifier, set_password
 from identity.people.inputs import GroupInput, NewUser, Profile
 from identity.people.models import User
 from identity.people.service import create_user
@@ -91,7 +91,14 @@ COMPANY: dict[str, Any] = {
 class World:
     """Tessera with two groups (`staff`, `leads`) and one application; `ahead` moves the time of its requests."""
 
-    def __init__(self, database_url: str, folder: Path, company: Mapping[str, Any] = COMPANY, **settings: Any) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        folder: Path,
+        company: Mapping[str, Any] = COMPANY,
+        groups: tuple[str, ...] = ("staff", "leads"),
+        **settings: Any,
+    ) -> None:
         self.settings = Settings.model_validate(
             {
                 "tessera_demo": True,
@@ -117,10 +124,11 @@ class World:
         with self.unit() as unit:
             apply(unit, document, folder, set_password)
         with self.unit() as unit:
-            for name in ("staff", "leads"):
+            for name in groups:
                 put_group(unit, GroupInput(name=name, display_name=name))
 
     def close(self) -> None:
+        self.things[DirectoryVerifier].close()
         feed: Feed = self.things[Feed]
         feed.stop()
         recorder: Recorder = self.things[Recorder]

@@ -82,6 +82,11 @@ class Kind(StrEnum):
     SYNC_FINISHED = "sync.run.finished"
     SYNC_HELD = "sync.run.held"
     SYNC_FAILED = "sync.run.failed"
+    SYNC_APPROVED = "sync.run.approved"
+    SYNC_REJECTED = "sync.run.rejected"
+    SYNC_UNDONE = "sync.run.undone"
+    SYNC_RESUMED = "sync.directory.resumed"
+    SYNC_DECIDED = "sync.conflict.decided"
 
     KEY_CREATED = "keys.key.created"
     KEY_ROTATED = "keys.key.rotated"
@@ -196,6 +201,11 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SYNC_FINISHED: "A sync of {resource} finished",
     Kind.SYNC_HELD: "A sync of {resource} was held",
     Kind.SYNC_FAILED: "A sync of {resource} failed",
+    Kind.SYNC_APPROVED: "{actor} approved a held sync of {resource}",
+    Kind.SYNC_REJECTED: "{actor} rejected a held sync of {resource}",
+    Kind.SYNC_UNDONE: "{actor} took a sync of {resource} back",
+    Kind.SYNC_RESUMED: "{actor} resumed the sync of {resource}",
+    Kind.SYNC_DECIDED: "{actor} decided a conflict of {resource}",
     Kind.KEY_CREATED: "{actor} created a key for {resource}",
     Kind.KEY_ROTATED: "{actor} rotated the key for {resource}",
     Kind.REPORT_MADE: "{actor} made a report",

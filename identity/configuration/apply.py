@@ -18,6 +18,7 @@ from identity.core.record import Record
 from identity.core.secrets import read_secret
 from identity.core.unit import Unit
 from identity.directory.service import put_directory
+from identity.directory.settings import DirectorySettings
 from identity.people.service_org import put_org_unit
 from identity.roles import rules
 from identity.roles.service_assignments import bootstrap_administrator
@@ -79,13 +80,16 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword,
 
 def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
     settings = dict(part.settings)
-    if part.kind == "ldif" and "path" in settings:
-        settings["path"] = str((base / settings["path"]).resolve())
+    for name in ("path", "ca_file"):
+        if settings.get(name):
+            settings[name] = str((base / settings[name]).resolve())
+    DirectorySettings.load(part.kind, settings)
     values = {
         "name": part.name,
         "kind": part.kind,
         "settings": settings,
         "secret_ref": _resolved(part.secret, base),
+        "precedence": part.precedence,
         "interval_s": part.interval_s,
         "enabled": part.enabled,
         "managed_by": "file",

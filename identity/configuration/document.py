@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput, SamlInput
 from identity.core.errors import Invalid
+from identity.directory.settings import DirectoryKind
 from identity.people.inputs import Code, Login, OrgUnitInput, Plain
 from identity.roles.inputs import (
     AmountInput,
@@ -38,9 +39,10 @@ class DirectoryPart(_Part):
 
     code: Code
     name: Plain
-    kind: Literal["openldap", "ldif"]
+    kind: DirectoryKind
     settings: Mapping[str, Any] = {}
     secret: SecretRef | None = None
+    precedence: int = Field(default=100, ge=0, description="Of two sources that say the same, the lower number wins.")
     interval_s: int | None = Field(default=None, ge=1)
     enabled: bool = True
 

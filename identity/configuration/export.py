@@ -75,6 +75,7 @@ def _directory(row: DirectorySource) -> dict[str, Any]:
             "kind": row.kind,
             "settings": row.settings,
             "secret": row.secret_ref,
+            "precedence": row.precedence,
             "interval_s": row.interval_s,
             "enabled": row.enabled,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -184,15 +184,13 @@ def changes(body: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [(name, before.get(name, ""), after.get(name, "")) for name in dict.fromkeys((*before, *after))]
 
 
-def plan_detail(change: Mapping[str, Any]) -> str:
-    """What a planned change writes, in short: `+3 −1`, or the employment."""
-    values = change.get("values") or {}
-    if change["kind"] == "group_members":
-        added = len(values.get("add_users", ())) + len(values.get("add_groups", ()))
-        removed = len(values.get("remove_users", ())) + len(values.get("remove_groups", ()))
-        return " ".join(filter(None, (f"+{added}" if added else "", f"−{removed}" if removed else "")))
-    if change["kind"] == "department_put":
-        return " · ".join(filter(None, (values.get("code"), values.get("company"))))
-    job = values.get("employment") or {}
-    parts: Sequence[Any] = (job.get("company"), job.get("department"), job.get("position"))
-    return " · ".join(str(one) for one in parts if one)
+def plan_detail(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(field, before, after) of a planned change; of lists their length, nothing of what is technical."""
+    names = [name for name in dict.fromkeys((*before, *after)) if name not in {"dn", "user_id", "parent"}]
+    return [(name, _short(before.get(name)), _short(after.get(name))) for name in names]
+
+
+def _short(value: Any) -> str:
+    if value is None or value == []:
+        return ""
+    return str(len(value)) if isinstance(value, list) else str(value)

@@ -227,10 +227,9 @@ def group_ids(connection: Connection, wanted: Iterable[str]) -> dict[str, UUID]:
 
 
 def sync_runs(connection: Connection, source: str = "", before: datetime | None = None) -> Sequence[Any]:
-    """A page of runs, newest first, of one directory or of all, without their plans."""
-    columns = [column for column in SyncRun.__table__.columns if column.name != "plan"]
+    """A page of runs, newest first, of one directory or of all."""
     query = (
-        select(*columns, DirectorySource.code, DirectorySource.name)
+        select(*SyncRun.__table__.columns, DirectorySource.code, DirectorySource.name)
         .join(DirectorySource, DirectorySource.id == SyncRun.source_id)
         .order_by(SyncRun.started_at.desc(), SyncRun.id.desc())
         .limit(PAGE + 1)

@@ -1,4 +1,4 @@
-"""Directories and their runs."""
+"""Directories: what runs, what is planned; approve, reject, undo, resume, decide."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from flask import Blueprint, g, make_response, render_template, request
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
-from identity.console import present, queries
+from identity.console import present, queries, queries_sync
 from identity.console.inputs import parse_moment
 from identity.console.routes_people import paging, reason_given
 from identity.core.errors import Invalid, NotFound
-from identity.core.unit import Units
+from identity.core.unit import Unit, Units
 from identity.core.web import open_unit, permission, redirect_to, use
 from identity.directory.models import DirectorySource
+from identity.sync import review
 from identity.sync.models import SyncRun
 from identity.sync.run import run_source
 
 bp = Blueprint("sync", __name__)
 
-PLAN_SHOWN = 500
-
 
 @bp.get("/admin/sync")
 @permission("read", "sync")
 def sync() -> Response:
-    """Directories and their runs."""
+    """Directories, how fresh they are, and their runs."""
     source, before = request.args.get("source", "")[:64], parse_moment(request.args.get("after", ""))
     with open_unit(write=False) as unit:
         connection = unit.db.connection()
         sources = list(unit.db.execute(select(DirectorySource).order_by(DirectorySource.code)).scalars())
         runs = queries.sync_runs(connection, source, before)
         last = {one.code: next(iter(queries.sync_runs(connection, one.code)), None) for one in sources}
+        states = queries_sync.states(connection)
     more = runs[queries.PAGE - 1].started_at.isoformat() if len(runs) > queries.PAGE else None
     return make_response(
         render_template(
             "console/sync.html",
             sources=sources,
             last=last,
+            states=states,
             runs=runs[: queries.PAGE],
             source=source,
             paging=paging(more),
@@ -49,33 +50,93 @@ def sync() -> Response:
 @bp.post("/admin/sync/<code>")
 @permission("run", "sync")
 def sync_run(code: str) -> Response:
-    """Run a directory now, plan only, or apply a plan that the guard held."""
+    """Run a directory now, plan only, read everything, or only one user."""
     mode = request.form.get("mode", "dry_run")
-    if mode not in {"dry_run", "apply", "approved"}:
+    if mode not in {"dry_run", "apply", "full"}:
         raise Invalid("The form is not complete.", code="form")
-    why = reason_given()[0] if mode == "approved" else None
-    outcome = run_source(use(Units), code, g.actor, dry_run=mode == "dry_run", approved=mode == "approved", reason=why)
+    only = request.form.get("login", "").strip()[:128] or None
+    outcome = run_source(use(Units), code, g.actor, dry_run=mode == "dry_run", full=mode == "full", only=only)
     return redirect_to(f"/admin/sync/runs/{outcome.run_id}")
+
+
+@bp.post("/admin/sync/<code>/resume")
+@permission("run", "sync", fresh=True)
+def sync_resume(code: str) -> Response:
+    """Let a paused directory run by itself again."""
+    review.resume(use(Units), code, g.actor, reason_given()[0])
+    return redirect_to("/admin/sync")
 
 
 @bp.get("/admin/sync/runs/<uuid:run_id>")
 @permission("read", "sync")
 def sync_plan(run_id: UUID) -> Response:
-    """One run with its plan."""
+    """One run: its plan by kind and by user, and what it means for roles and sessions."""
+    kind, text = request.args.get("kind", "")[:32], request.args.get("q", "")[:100]
+    after = request.args.get("after", 0, type=int)
     with open_unit(write=False) as unit:
-        run = unit.db.get(SyncRun, run_id)
-        source = unit.db.get(DirectorySource, run.source_id) if run else None
-    if run is None or source is None:
-        raise NotFound("There is no such run.")
-    kind = request.args.get("kind", "")
-    rows = [one for one in run.plan if not kind or one["kind"] == kind]
+        run, source = _run(unit, run_id)
+        connection = unit.db.connection()
+        rows = queries_sync.changes(connection, run_id, kind, text, after)
+        sessions = queries_sync.sessions_ending(connection, run_id, source.id, unit.now)
     return make_response(
         render_template(
             "console/sync_run.html",
             run=run,
             source=source,
             kind=kind,
-            rows=[(one, present.plan_detail(one)) for one in rows[:PLAN_SHOWN]],
-            hidden=max(len(rows) - PLAN_SHOWN, 0),
+            q=text,
+            rows=[(one, present.plan_detail(one.before, one.after)) for one in rows[: queries_sync.PAGE]],
+            sessions=sessions,
+            paging=paging(str(rows[queries_sync.PAGE - 1].seq) if len(rows) > queries_sync.PAGE else None),
         )
     )
+
+
+@bp.get("/admin/sync/runs/<uuid:run_id>/plan.csv")
+@permission("read", "sync")
+def sync_download(run_id: UUID) -> Response:
+    """The whole plan as a table."""
+    with open_unit(write=False) as unit:
+        _run(unit, run_id)
+        text = queries_sync.plan_csv(unit.db.connection(), run_id)
+    answer = make_response(text)
+    answer.headers["Content-Type"] = "text/csv; charset=utf-8"
+    answer.headers["Content-Disposition"] = f'attachment; filename="plan-{run_id}.csv"'
+    return answer
+
+
+@bp.post("/admin/sync/runs/<uuid:run_id>/review")
+@permission("run", "sync", fresh=True)
+def sync_review(run_id: UUID) -> Response:
+    """Approve or reject exactly this plan, or take an applied run back."""
+    why, verdict = reason_given()[0], request.form.get("verdict", "")
+    if verdict == "approve":
+        review.approve(use(Units), run_id, g.actor, why)
+    elif verdict == "reject":
+        review.reject(use(Units), run_id, g.actor, why)
+    elif verdict == "undo":
+        run_id = review.undo(use(Units), run_id, g.actor, why).run_id
+    else:
+        raise Invalid("The form is not complete.", code="form")
+    return redirect_to(f"/admin/sync/runs/{run_id}")
+
+
+@bp.post("/admin/sync/runs/<uuid:run_id>/decide")
+@permission("run", "sync", fresh=True)
+def sync_decide(run_id: UUID) -> Response:
+    """Decide about an entry in conflict; the next run does it."""
+    why = reason_given()[0]
+    login = request.form.get("login", "").strip()[:128] or None
+    with open_unit(reason=why) as unit:
+        _, source = _run(unit, run_id)
+        entry, action = request.form.get("entry", "")[:256], request.form.get("action", "")
+        review.decide(unit, source.code, entry, action, login, why)
+    return redirect_to(f"/admin/sync/runs/{run_id}?kind=conflict")
+
+
+def _run(unit: Unit, run_id: UUID) -> tuple[SyncRun, DirectorySource]:
+    run = unit.db.get(SyncRun, run_id)
+    source = unit.db.get(DirectorySource, run.source_id) if run else None
+    if run is None or source is None:
+        raise NotFound("There is no such run.")
+    return run, source

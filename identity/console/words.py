@@ -27,6 +27,10 @@ LABELS: Mapping[str, str] = {
     "planned": _("planned"),
     "held": _("held by the guard"),
     "failed": _("failed"),
+    "applying": _("being applied"),
+    "rejected": _("rejected"),
+    "superseded": _("superseded"),
+    "undone": _("taken back"),
     # Results.
     "success": _("success"),
     "permit": _("permit"),
@@ -41,17 +45,43 @@ LABELS: Mapping[str, str] = {
     "role": _("Role"),
     "assignment": _("Assignment"),
     # Kinds of planned changes.
-    "department_put": _("Department added or changed"),
+    "department_add": _("Department added"),
+    "department_update": _("Department changed"),
+    "department_remove": _("Department abolished"),
     "user_add": _("User added"),
+    "user_link": _("User linked"),
     "user_update": _("User changed"),
+    "user_move": _("User moved"),
+    "user_groups": _("User’s groups changed"),
     "user_disable": _("User disabled"),
     "user_enable": _("User enabled"),
-    "group_put": _("Group added or renamed"),
-    "group_members": _("Group members changed"),
+    "group_add": _("Group added"),
+    "group_update": _("Group changed"),
+    "group_remove": _("Group removed"),
+    "group_nest": _("Group nested"),
+    # Fields of a planned change.
+    "login": _("login"),
+    "name": _("name"),
+    "family_name": _("family name"),
+    "given_name": _("given name"),
+    "mail": _("mail"),
+    "phone": _("phone"),
+    "company": _("company"),
+    "department": _("department"),
+    "employee_number": _("employee number"),
+    "manager": _("manager"),
+    "valid_until": _("valid until"),
+    "groups": _("groups"),
+    "state": _("state"),
+    "add": _("joins"),
+    "remove": _("leaves"),
+    "code": _("code"),
+    "title": _("title"),
     "conflict": _("Conflict"),
     # Modes of a run.
     "apply": _("Run"),
     "dry_run": _("Dry run"),
+    "undo": _("Undo"),
     # Surfaces of a session.
     "sso": _("Single sign-on"),
     "admin": _("Console"),
@@ -59,6 +89,8 @@ LABELS: Mapping[str, str] = {
     "openldap": "OpenLDAP",
     "active_directory": "Active Directory",
     "ldif": _("LDIF file"),
+    "ldap": "LDAP",
+    "table": _("table"),
     # Who acts.
     "application": _("application"),
     "system": _("system"),
@@ -202,8 +234,6 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(_pattern), _sentence)
     for _pattern, _sentence in (
         (r"new in the directory", _("new in the directory")),
-        (r"new or changed in the directory", _("new or changed in the directory")),
-        (r"new or renamed in the directory", _("new or renamed in the directory")),
         (r"members changed in the directory", _("members changed in the directory")),
         (r"no longer in the directory", _("no longer in the directory")),
         (r"disabled in the directory", _("disabled in the directory")),
@@ -216,9 +246,29 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"the login (?P<login>.+) stands twice", _("the login %(login)s stands twice")),
         (
-            r"the employee number (?P<number>.+) stands twice in one company",
-            _("the employee number %(number)s stands twice in one company"),
+            r"the employee number (?P<number>\S+) stands twice in (?P<company>.+)",
+            _("the employee number %(number)s stands twice in %(company)s"),
         ),
+        (
+            r"the employee number (?P<number>\S+) belongs to (?P<login>\S+)",
+            _("the employee number %(number)s belongs to %(login)s"),
+        ),
+        (
+            (
+                r"the employee number (?P<number>\S+) belongs to (?P<login>\S+) who has left: "
+                r"a rehire is a person's decision"
+            ),
+            _("the employee number %(number)s belongs to %(login)s who has left: a rehire is a person’s decision"),
+        ),
+        (
+            r"the employee number (?P<number>\S+) belongs to (?P<login>\S+); nothing else proves it",
+            _("the employee number %(number)s belongs to %(login)s; nothing else proves it"),
+        ),
+        (r"another group has the name (?P<name>.+)", _("another group has the name %(name)s")),
+        (r"another unit has the code (?P<code>.+)", _("another unit has the code %(code)s")),
+        (r"is (?P<login>\S+) of another source", _("is %(login)s of another source")),
+        (r"linked by a person's decision", _("linked by a person’s decision")),
+        (r"undone", _("taken back")),
         (
             r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
             _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),

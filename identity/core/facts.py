@@ -14,7 +14,9 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from identity.core.bulk import insert_rows
 from identity.core.db import Base, Fact, Json
+from identity.core.secrets import new_id
 
 FEED_IDS_MAX = 1_000
 
@@ -55,6 +57,7 @@ class FactChanges:
     """The fact and cache changes of one Unit, held until it commits."""
 
     added: list[Fact] = field(default_factory=list)
+    bulk: dict[type[Fact], list[dict[str, Any]]] = field(default_factory=dict)
     closed: dict[type[Fact], list[UUID]] = field(default_factory=dict)
     touched: dict[str, dict[str, None] | None] = field(default_factory=dict)
 
@@ -94,6 +97,12 @@ class FactChanges:
         """A new fact; the row must not be in the session."""
         self.added.append(row)
 
+    def add_rows(self, table: type[Fact], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Many new facts as plain values, each with its key's columns and without revisions. They are not looked up:
+        the caller has closed what they replace."""
+        times = {"valid_from": None, "valid_until": None}
+        self.bulk.setdefault(table, []).extend({"id": new_id(), **times, **row} for row in rows)
+
     def close(self, table: type[Fact], ids: Iterable[UUID]) -> None:
         """Facts that stop being known with this commit."""
         self.closed.setdefault(table, []).extend(ids)
@@ -109,7 +118,7 @@ class FactChanges:
 
     @property
     def any_fact(self) -> bool:
-        return bool(self.added) or any(self.closed.values())
+        return bool(self.added) or any(self.closed.values()) or any(self.bulk.values())
 
     def flush(self, session: Session, now: datetime) -> int | None:
         """Write everything as the transaction's last statements; the new facts revision, or None without facts."""
@@ -157,6 +166,9 @@ class FactChanges:
         session.add_all(self.added)
         session.add(FactRevision(revision=revision, at=now))
         session.flush()
+        for table, rows in self.bulk.items():
+            values = [{**row, "rev_from": revision, "rev_until": None} for row in rows]
+            insert_rows(session.connection(), table, values)
 
 
 def _has(row: Fact, values: Mapping[str, Any]) -> bool:

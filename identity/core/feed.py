@@ -61,6 +61,11 @@ class Feed:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was loaded yet."""
+        return self._seq >= 0
+
     def confirm(self) -> None:
         """Raise `Unavailable` unless the caches were confirmed true at most a second ago."""
         if time.monotonic() - self._confirmed > STALE_S:

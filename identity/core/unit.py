@@ -102,12 +102,14 @@ class Units:
         origin: Origin | None = None,
         reason: str | None = None,
         reference: str | None = None,
+        follow: bool = True,
     ) -> Iterator[Unit]:
         """A Unit that commits once on success and rolls back on any error.
 
         Its records are part of its transaction; when it rolls back or only reads, those that stay true go to
         the recorder after the transaction has ended. Raises `Conflict` for a broken constraint and
-        `Unavailable` when the database or the audit cannot take it.
+        `Unavailable` when the database or the audit cannot take it. `follow` false = this process's caches are
+        brought up to date later, by `follow()` or the feed's own thread: for the many Units of one bulk change.
         """
         unit: Unit | None = None
         changed = False
@@ -145,7 +147,12 @@ class Units:
         finally:
             if unit is not None and not committed:
                 self._submit_rest(unit, finished=completed and not write)
-        if changed:
+        if changed and follow:
+            self._feed.follow()
+
+    def follow(self) -> None:
+        """Bring this process's caches up to date, where it has any, after Units that were told not to."""
+        if self._feed.is_used:
             self._feed.follow()
 
     def _submit_rest(self, unit: Unit, *, finished: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from identity.core.errors import Invalid
 
@@ -13,6 +14,7 @@ _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9-]*|(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]
 _HEX_VALUE = re.compile(r"#(?:[0-9A-Fa-f]{2})+")
 _HEX_PAIR = re.compile(r"[0-9A-Fa-f]{2}")
 _PLAIN = re.compile(r'[^\\"+;<>#\x00\ud800-\udfff]+')
+_SAFE = re.compile(r"[^\"+,;<>\\=#\x00]*")
 _FORBIDDEN = frozenset('"<>\0')
 _ESCAPABLE = frozenset(' "#+,;<=>\\')
 
@@ -80,6 +82,8 @@ def is_below(rdns: Rdns, base: Rdns) -> bool:
 
 def fold(value: str) -> str:
     """A value as caseIgnoreMatch sees it: NFKC, case folded, outer spaces gone, inner runs of spaces one."""
+    if value.isascii():
+        return " ".join(value.lower().split())
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold()).split())
 
 
@@ -95,6 +99,7 @@ def _plain_pair(part: str) -> str:
     return f"{_type(kind)}={_escape(fold(value))}"
 
 
+@lru_cache(maxsize=512)
 def _type(text: str) -> str:
     kind = text.strip(" ").lower().removeprefix("oid.")
     if not _TYPE.fullmatch(kind):
@@ -153,5 +158,7 @@ def _unescape(text: str) -> str:
 
 def _escape(value: str) -> str:
     """A folded value with the escapes of RFC 4514 §2.4."""
+    if _SAFE.fullmatch(value):
+        return value
     out = "".join(f"\\{char}" if char in '"+,;<>\\=' else "\\00" if char == "\0" else char for char in value)
     return f"\\{out}" if out.startswith("#") else out

@@ -8,23 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from identity.core.errors import Invalid
+from identity.directory.active_directory import ActiveDirectory
 from identity.directory.ldif import LdifDirectory
 from identity.directory.openldap import OpenLdapDirectory
-from identity.directory.reader import Directory, DirectorySettings
+from identity.directory.reader import Directory
+from identity.directory.settings import DirectorySettings
 
 
 def open_directory(kind: str, settings: Mapping[str, Any], secret_ref: str | None) -> Directory:
     """The directory of a source; raises `Invalid` for settings that cannot be."""
-    try:
-        parsed = DirectorySettings.from_json(kind, settings)
-    except ValueError as error:
-        raise Invalid(str(error), code="directory_settings") from None
-    if kind == "ldif":
+    parsed = DirectorySettings.load(kind, settings)
+    if parsed.kind == "ldif":
         return LdifDirectory(parsed)
-    return OpenLdapDirectory(parsed, _secret(secret_ref))
+    if parsed.kind == "active_directory":
+        return ActiveDirectory(parsed, read_secret(secret_ref))
+    return OpenLdapDirectory(parsed, read_secret(secret_ref))
 
 
-def _secret(reference: str | None) -> str:
+def read_secret(reference: str | None) -> str:
+    """The bind secret that a `file:` or `env:` reference names; raises `Invalid` when it cannot be read."""
     kind, _, name = (reference or "").partition(":")
     try:
         return os.environ.get(name, "") if kind == "env" else Path(name).read_text(encoding="utf-8").strip()

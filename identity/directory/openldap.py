@@ -1,195 +1,131 @@
-"""OpenLDAP: read whole by pages, bind to check a password. TLS with certificate check, time-outs, no referrals."""
+"""OpenLDAP and other LDAP servers: read whole by pages, or what changed by LDAP Content Synchronization (RFC 4533)."""
 
 from __future__ import annotations
 
-import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from ipaddress import ip_address
-from typing import Any, Literal
-from urllib.parse import urlsplit
+import time
+from collections.abc import Mapping
+from typing import Any
 
-from ldap3 import DEREF_NEVER, NONE, SUBTREE, Connection, Server, Tls
-from ldap3.core.exceptions import LDAPException
-from ldap3.utils.conv import escape_filter_chars
+from ldap3 import BASE
 
-from identity.core.errors import Invalid, Unavailable
-from identity.directory.dn import normalise
-from identity.directory.reader import BindResult, DirectoryEntry, DirectorySettings, ReadIncomplete
+from identity.directory.binding import Binder, by_key
+from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, search_all, search_once
+from identity.directory.dn import parse
+from identity.directory.entries import LOCKED_FOR_EVER, make_entry, wanted_attributes
+from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.settings import DirectorySettings
+from identity.directory.syncrepl import Refresh, refresh
 
-PAGED = "1.2.840.113556.1.4.319"
-OK, INVALID_CREDENTIALS = 0, 49
-BIND_SLOTS = threading.BoundedSemaphore(6)
-VALUE_MAX = 4_096
+LOCKED = "pwdAccountLockedTime"
+CSN = "contextCSN"
 
 
 class OpenLdapDirectory:
-    """A directory server; each login binds on a connection of its own, so no identity bleeds into another."""
+    """A directory server with entryUUID; ppolicy marks disabled accounts."""
 
     def __init__(self, settings: DirectorySettings, secret: str) -> None:
         self._settings = settings
-        self._secret = secret
-        for url in settings.urls:
-            _check_transport(url, settings.tls)
+        self._servers = LdapServers(settings, secret)
+        self._binder = Binder(self._servers, (settings.key, LOCKED), _state, _judge)
 
-    def read(self) -> tuple[DirectoryEntry, ...]:
-        """Every department, user and group; raises `ReadIncomplete` for anything less."""
+    def searches(self) -> list[tuple[EntryKind, str, str]]:
+        """What is read, in this order."""
         s = self._settings
-        entries: list[DirectoryEntry] = []
-        with self._service() as connection:
-            for kind, base, wanted in (
-                ("department", s.departments_base, s.departments_filter),
-                ("user", s.users_base, s.users_filter),
-                ("group", s.groups_base, s.groups_filter),
-            ):
-                if base:
-                    found = list(self._search(connection, base, wanted))
-                    entries += [_entry(kind, one) for one in found if normalise(one["dn"]) != normalise(base)]
-        if not any(entry.kind == "user" for entry in entries):
-            raise ReadIncomplete("The directory holds no users.", s.users_base, code="read_empty")
-        return tuple(entries)
+        found: list[tuple[EntryKind, str, str]] = [
+            ("department", s.departments_base, s.departments_filter),
+            ("user", s.users_base, s.users_filter),
+            ("group", s.groups_base, s.groups_filter),
+        ]
+        return [one for one in found if one[1]]
+
+    def read(self, cursor: Cursor | None = None) -> Reading:
+        """Every department, user and group, or with a cursor what changed since; raises `ReadIncomplete`."""
+        with self._servers.service() as (connection, url):
+            csn = self._context_csn(connection)
+            if cursor and csn and cursor.get("csn") and self._settings.incremental:
+                return self._changes(connection, url, cursor["csn"], csn)
+            return self._everything(connection, url, csn)
+
+    def mark(self) -> Cursor | None:
+        """How far the directory is now; None when it does not say. Two equal marks: nothing has changed."""
+        with self._servers.service() as (connection, _):
+            csn = self._context_csn(connection)
+        return {"csn": csn} if csn else None
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
-        """Find the entry by its id (its DN may have changed), then bind as it. One sign-in, one bind."""
-        if not password:
-            return "wrong_password"
-        if not BIND_SLOTS.acquire(timeout=1):
-            return "unavailable"
-        try:
-            with self._service() as connection:
-                wanted = f"(entryUUID={escape_filter_chars(immutable_id)})"
-                found = list(self._search(connection, self._settings.users_base, wanted))
-            if len(found) != 1:
-                return "wrong_password"
-            if _disabled(found[0]["raw_attributes"]):
-                return "disabled"
-            return self._bind_as(found[0]["dn"], password)
-        except (Unavailable, LDAPException, OSError):
-            return "unavailable"
-        finally:
-            BIND_SLOTS.release()
+        """Find the entry by its id (its DN may have changed), then bind as it."""
+        return self._binder.bind(by_key(self._settings.key, immutable_id), password)
 
-    def _bind_as(self, dn: str, password: str) -> BindResult:
-        for connection in self._connections(dn, password):
+    def lockout(self) -> tuple[int, int]:
+        """As the settings say; the password policy of OpenLDAP is not readable by everybody."""
+        return self._settings.lockout_failures, self._settings.lockout_window_s
+
+    def close(self) -> None:
+        """End the kept connections."""
+        self._servers.close()
+
+    def _everything(self, connection: Any, url: str, csn: str) -> Reading:
+        ends = time.monotonic() + self._settings.read_timeout_s
+        entries = [
+            self._entry(kind, one)
+            for kind, base, wanted in self.searches()
+            for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends)
+            if not _is_base(one["dn"], base)
+        ]
+        if not any(entry.kind == "user" for entry in entries):
+            raise ReadIncomplete("The directory holds no users.", self._settings.users_base, code="read_empty")
+        return Reading(tuple(entries), cursor={"csn": csn} if csn else {}, server=url)
+
+    def _changes(self, connection: Any, url: str, since: str, csn: str) -> Reading:
+        if since == csn:
+            return Reading((), complete=False, cursor={"csn": csn}, server=url)
+        entries: list[DirectoryEntry] = []
+        gone: set[str] = set()
+        for kind, base, wanted in self.searches():
+            cookie = f"rid=000,csn={since}"
+            found = refresh(connection, base, wanted, self._attributes(kind), cookie, self._settings.page_timeout_s)
+            if not isinstance(found, Refresh):
+                return self._everything(connection, url, csn)
+            entries += [self._entry(kind, one) for one in found.changed if not _is_base(one["dn"], base)]
+            gone |= found.deleted
+        gone -= {entry.immutable_id for entry in entries}
+        return Reading(tuple(entries), complete=False, gone=frozenset(gone), cursor={"csn": csn}, server=url)
+
+    def _attributes(self, kind: EntryKind) -> list[str]:
+        names = wanted_attributes(self._settings, kind)
+        return [*names, LOCKED] if kind == "user" else names
+
+    def _entry(self, kind: EntryKind, found: Mapping[str, Any]) -> DirectoryEntry:
+        raw = found["raw_attributes"]
+        return make_entry(self._settings, kind, found["dn"], raw, disabled=_state(raw) == "disabled")
+
+    def _context_csn(self, connection: Any) -> str:
+        """The suffix's contextCSN, one for each writing server; "" where there is none."""
+        suffix = self._settings.users_base
+        for _ in range(len(parse(suffix))):
             try:
-                self._start(connection)
-                connection.bind()
-                code = connection.result["result"]
-            finally:
-                connection.unbind()
-            if code == OK:
-                return "ok"
-            return "wrong_password" if code == INVALID_CREDENTIALS else "unavailable"
-        return "unavailable"
-
-    @contextmanager
-    def _service(self) -> Iterator[Connection]:
-        """A connection of the service account to the first server that answers."""
-        problems = []
-        for connection in self._connections(self._settings.bind_dn, self._secret):
-            try:
-                self._start(connection)
-                connection.bind()
-                if connection.result["result"] != OK:
-                    raise Unavailable("The directory refused our account.", str(connection.result["description"]))
-            except (LDAPException, OSError) as error:
-                problems.append(f"{connection.server.host}: {error}")
-                continue
-            try:
-                yield connection
-            except (LDAPException, OSError) as error:
-                raise ReadIncomplete("The directory stopped answering.", str(error)) from error
-            finally:
-                connection.unbind()
-            return
-        raise Unavailable("The directory cannot be reached.", "; ".join(problems), code="directory_unreachable")
-
-    def _connections(self, user: str, password: str) -> Iterator[Connection]:
-        s = self._settings
-        tls = Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=s.ca_file, version=ssl.PROTOCOL_TLS_CLIENT)
-        for url in s.urls:
-            server = Server(url, use_ssl=s.tls == "ldaps", tls=tls, get_info=NONE, connect_timeout=s.connect_timeout_s)
-            yield Connection(
-                server,
-                user=user,
-                password=password,
-                receive_timeout=s.receive_timeout_s,
-                auto_referrals=False,
-                return_empty_attributes=False,
-                raise_exceptions=False,
-                auto_bind=False,
-            )
-
-    def _start(self, connection: Connection) -> None:
-        connection.open()
-        if self._settings.tls == "starttls" and not connection.start_tls():
-            raise Unavailable("The directory did not start TLS.", str(connection.result), code="no_tls")
-
-    def _search(self, connection: Connection, base: str, wanted: str) -> Iterator[dict[str, Any]]:
-        cookie: bytes | None = None
-        while True:
-            connection.search(
-                base,
-                wanted,
-                search_scope=SUBTREE,
-                dereference_aliases=DEREF_NEVER,
-                attributes=["*", "entryUUID", "pwdAccountLockedTime"],
-                paged_size=self._settings.page_size,
-                paged_cookie=cookie,
-            )
-            result = connection.result
-            if result["result"] != OK:
-                raise ReadIncomplete("The directory did not give everything.", str(result["description"]))
-            yield from (one for one in connection.response if one["type"] == "searchResEntry")
-            cookie = result.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie")
-            if not cookie:
-                return
+                search_once(connection, suffix, "(objectClass=*)", [CSN], 5.0, search_scope=BASE)
+            except (ReadIncomplete, *FAULTS):
+                return ""
+            values = [
+                value.decode("ascii", "replace")
+                for one in connection.response
+                if one["type"] == "searchResEntry"
+                for value in one["raw_attributes"].get(CSN, ())
+            ]
+            if values:
+                return ";".join(sorted(values))
+            suffix = suffix.partition(",")[2]
+        return ""
 
 
-def _entry(kind: str, found: dict[str, Any]) -> DirectoryEntry:
-    attributes = {
-        name.lower(): tuple(text for one in values if (text := _text(one)) is not None)
-        for name, values in found["raw_attributes"].items()
-        if name.lower() not in {"userpassword", "jpegphoto", "usercertificate"}
-    }
-    ids = attributes.get("entryuuid", ())
-    if not ids:
-        raise ReadIncomplete("The directory hides entryUUID from our account.", found["dn"], code="no_entry_uuid")
-    return DirectoryEntry(
-        kind=kind,  # type: ignore[arg-type]
-        immutable_id=ids[0],
-        dn=normalise(found["dn"]),
-        attributes=attributes,
-        disabled=_disabled(found["raw_attributes"]),
-        members=tuple(normalise(one) for one in attributes.get("member", ())),
-    )
+def _is_base(dn: str, base: str) -> bool:
+    return len(dn) <= len(base) + 8 and parse(dn) == parse(base)
 
 
-def _text(value: bytes) -> str | None:
-    """The value as text, or None for binary or oversized ones."""
-    if len(value) > VALUE_MAX:
-        return None
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return "".join(char for char in text if char.isprintable())
+def _state(raw: Mapping[str, Any]) -> BindResult | None:
+    return "disabled" if LOCKED_FOR_EVER.encode() in raw.get(LOCKED, ()) else None
 
 
-def _disabled(raw: dict[str, list[bytes]]) -> bool:
-    return b"000001010000Z" in raw.get("pwdAccountLockedTime", [])
-
-
-def _check_transport(url: str, tls: Literal["ldaps", "starttls", "none"]) -> None:
-    """Nothing but loopback may be spoken to in clear."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"ldap", "ldaps"} or not parts.hostname or (tls == "ldaps") != (parts.scheme == "ldaps"):
-        raise Invalid(f"{url} does not fit the TLS mode {tls}.", code="directory_url")
-    if tls == "none":
-        try:
-            loopback = ip_address(parts.hostname).is_loopback
-        except ValueError:
-            loopback = parts.hostname == "localhost"
-        if not loopback:
-            raise Invalid("A directory must be read over TLS.", code="directory_tls")
+def _judge(result: Mapping[str, Any]) -> BindResult:
+    return "wrong_password" if result["result"] == INVALID_CREDENTIALS else "unavailable"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -16,78 +16,44 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from identity.core.errors import Invalid
 from identity.directory.dn import parse
 
+DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif", "table"]
+FILES: frozenset[str] = frozenset({"ldif", "table"})
+
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=")
 
-AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
+AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_ ;-]{0,63}$")]
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Search(_Value):
-    """Where entries of one kind are found and which attribute names them for ever."""
+class AttributeMap(_Value):
+    """Which attribute holds what; None = the source does not say it, and what we hold stays.
 
-    base: str = Field(min_length=1, description="DN; the whole subtree is read.")
-    object_class: AttributeName
-    filter: str = Field("", description="RFC 4515 filter that narrows further; LDAP sources only.")
-    key: AttributeName = Field("entryUUID", description="Attribute that never changes and is never reused.")
-
-    @field_validator("base")
-    @classmethod
-    def _is_dn(cls, value: str) -> str:
-        _refuse(parse, value)
-        return value
-
-    @field_validator("filter")
-    @classmethod
-    def _is_filter(cls, value: str) -> str:
-        if value:
-            _refuse(lambda text: parse_filter(text, None, False, True, None, False), value)
-        return value
-
-
-class UserAttributes(_Value):
-    """Which attribute of a user entry holds what; None = the source does not say it.
-
-    `department` holds a department's code or DN, `company` a company's code, `manager` a DN. `facts` are further
-    attributes that policy may read: {our name: attribute}.
+    `department` holds a department's code or DN (None: the department in whose subtree the entry lies), `company`
+    a company's code, `manager` a DN (in a table: a key). `valid_until` holds a generalized time (RFC 4517 §3.3.13),
+    a date, or Active Directory's file time.
     """
 
     login: AttributeName = "uid"
-    name: AttributeName = "cn"
+    name: AttributeName = "displayName"
     family_name: AttributeName | None = "sn"
     given_name: AttributeName | None = "givenName"
     mail: AttributeName | None = "mail"
-    phone: AttributeName | None = "telephoneNumber"
-    locale: AttributeName | None = "preferredLanguage"
+    phone: AttributeName | None = "mobile"
     employee_number: AttributeName | None = "employeeNumber"
-    company: AttributeName | None = "o"
     department: AttributeName | None = "departmentNumber"
+    company: AttributeName | None = "o"
     position: AttributeName | None = "title"
     manager: AttributeName | None = "manager"
-    facts: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], AttributeName] = Field(default_factory=dict)
-
-
-class GroupAttributes(_Value):
-    """Which attribute of a group entry holds what; `member` holds DNs of users and groups."""
-
-    name: AttributeName = "cn"
-    display_name: AttributeName | None = "description"
+    valid_until: AttributeName | None = None
+    group_name: AttributeName = "cn"
+    group_title: AttributeName | None = "description"
     member: AttributeName = "member"
-
-
-class DepartmentAttributes(_Value):
-    """Which attribute of a department entry holds what.
-
-    `parent` holds the parent's code or DN; None = the entry above it in the tree. `company` holds a company's
-    code; None = the company of the department above.
-    """
-
-    code: AttributeName = "ou"
-    name: AttributeName = "ou"
-    parent: AttributeName | None = None
-    company: AttributeName | None = None
+    department_code: AttributeName = "ou"
+    department_name: AttributeName | None = "description"
+    department_company: AttributeName | None = "l"
 
 
 class Marker(_Value):
@@ -97,43 +63,97 @@ class Marker(_Value):
     value: str = Field(min_length=1)
 
 
+class Limit(_Value):
+    """How much of one kind may change at once: `count`, or `percent` of what there is, whichever is more."""
+
+    count: int = Field(5, ge=0)
+    percent: float = Field(10, ge=0, le=100)
+
+    def of(self, total: int) -> int:
+        """The number that is allowed."""
+        return max(self.count, int(total * self.percent / 100))
+
+
+LimitName = Literal["user_disable", "cleared", "left", "group_remove", "department_remove"]
+
+# What an Active Directory names differently; a source's own settings win.
+_AD_ATTRIBUTES: Mapping[str, str | None] = {
+    "login": "sAMAccountName",
+    "employee_number": "employeeID",
+    "department": "department",
+    "company": "company",
+    "phone": "mobile",
+    "valid_until": "accountExpires",
+    "group_name": "sAMAccountName",
+}
+_AD: Mapping[str, Any] = {
+    "key": "objectGUID",
+    "users_filter": "(&(objectCategory=person)(objectClass=user))",
+    "groups_filter": "(objectClass=group)",
+}
+
+
 class DirectorySettings(_Value):
     """Everything about a directory but its secret.
 
-    `tls`: `ldaps` and `starttls` check the certificate (by `ca_file`, else the system's authorities, and by
-    `pins` = "sha256/" + base64 SHA-256 of the server's public key); `plain` is for loopback only. One login takes
-    at most `login_timeout_s` in all; a whole read at most `read_timeout_s`. `lockout_failures` > 0 = the
-    directory locks after so many failures within `lockout_window_s`: sign-in must stop binding earlier.
+    `tls`: `ldaps` and `starttls` check the certificate (by `ca_file`, else the system's authorities) and, where
+    `pins` are given ("sha256/" + base64 SHA-256 of the server's public key), its key; `none` is for loopback only.
+    One sign-in takes at most `login_timeout_s` in all, a page `page_timeout_s`, a whole read `read_timeout_s`.
+    `lockout_failures` > 0 = the directory locks after so many failures within `lockout_window_s`; sign-in stops
+    binding earlier. Sources of one `forest` name the same people by the same logins.
     """
 
-    kind: Literal["openldap", "ldif"]
-    urls: tuple[str, ...] = ()
-    tls: Literal["ldaps", "starttls", "plain"] = "ldaps"
-    ca_file: Path | None = None
+    kind: DirectoryKind
+    path: str = Field("", description="File of an LDIF, CSV or XLSX source.")
+    urls: tuple[str, ...] = Field((), description="ldap:// or ldaps:// addresses, tried in this order.")
+    tls: Literal["ldaps", "starttls", "none"] = "ldaps"
+    ca_file: str | None = None
     pins: tuple[str, ...] = ()
     bind_dn: str = ""
-    file: Path | None = None
-    users: Search
-    groups: Search | None = None
-    departments: Search | None = None
-    user: UserAttributes = UserAttributes()
-    group: GroupAttributes = GroupAttributes()
-    department: DepartmentAttributes = DepartmentAttributes()
+    key: AttributeName = Field("entryUUID", description="Attribute that never changes and is never reused.")
+    users_base: str = ""
+    users_filter: str = "(objectClass=inetOrgPerson)"
+    groups_base: str = ""
+    groups_filter: str = "(objectClass=groupOfNames)"
+    departments_base: str = ""
+    departments_filter: str = "(objectClass=organizationalUnit)"
+    attributes: AttributeMap = Field(default_factory=AttributeMap)
     disabled_when: Marker | None = None
-    valid_until: AttributeName | None = Field(None, description="Attribute with an end: generalized time or date.")
+    forest: str | None = Field(None, min_length=1, max_length=64)
     time_zone: str = Field("Asia/Shanghai", description="A date as an end is the end of that day here.")
-    page_size: int = Field(1_000, ge=1, le=10_000)
-    connect_timeout_s: float = Field(2.0, gt=0, le=5)
-    login_timeout_s: float = Field(5.0, gt=0, le=5)
-    page_timeout_s: float = Field(30.0, gt=0, le=300)
-    read_timeout_s: float = Field(600.0, gt=0, le=3_600)
+    page_size: int = Field(500, ge=1, le=10_000)
+    connect_timeout_s: int = Field(2, ge=1, le=5)
+    login_timeout_s: int = Field(5, ge=1, le=5)
+    page_timeout_s: int = Field(30, ge=1, le=300)
+    read_timeout_s: int = Field(600, ge=1, le=3_600)
     lockout_failures: int = Field(0, ge=0)
     lockout_window_s: int = Field(1_800, ge=1)
+    incremental: bool = Field(True, description="Read only what changed, where the directory can say it.")
+    limits: Mapping[LimitName, Limit] = Field(
+        default_factory=dict, description="When a run must wait for approval; max(5, 10 %) of each where not given."
+    )
+    full_every_s: int = Field(86_400, ge=60, description="Read everything at least this often.")
 
-    @field_validator("bind_dn")
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("kind") != "active_directory":
+            return values
+        attributes = values.get("attributes") or {}
+        named = {**_AD_ATTRIBUTES, **attributes} if isinstance(attributes, Mapping) else attributes
+        return {**_AD, **values, "attributes": named}
+
+    @field_validator("bind_dn", "users_base", "groups_base", "departments_base")
     @classmethod
     def _is_dn(cls, value: str) -> str:
-        _refuse(parse, value)
+        if value and "=" in value:
+            _refuse(parse, value)
+        return value
+
+    @field_validator("users_filter", "groups_filter", "departments_filter")
+    @classmethod
+    def _is_filter(cls, value: str) -> str:
+        _refuse(lambda text: parse_filter(text, None, False, True, None, False), value)
         return value
 
     @field_validator("pins")
@@ -155,17 +175,14 @@ class DirectorySettings(_Value):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        searches = [one for one in (self.users, self.groups, self.departments) if one is not None]
-        if self.kind == "ldif":
-            if self.file is None or self.urls:
-                raise ValueError("an LDIF source has a file and no urls")
-            if any(one.filter for one in searches):
-                raise ValueError("filters are for LDAP sources")
-        else:
-            if self.file is not None or not self.urls:
-                raise ValueError("an LDAP source has urls and no file")
-            for url in self.urls:
-                self._check_url(url)
+        if self.kind in FILES:
+            if not self.path or self.urls:
+                raise ValueError(f"a source of kind {self.kind} has a path and no urls")
+            return self
+        if self.path or not self.urls or not self.users_base:
+            raise ValueError("an LDAP source has urls and users_base and no path")
+        for url in self.urls:
+            self._check_url(url)
         return self
 
     def _check_url(self, url: str) -> None:
@@ -173,17 +190,18 @@ class DirectorySettings(_Value):
         scheme = "ldaps" if self.tls == "ldaps" else "ldap"
         if parts.scheme != scheme or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
             raise ValueError(f"{url!r} is not {scheme}://host or {scheme}://host:port as tls = {self.tls} asks for")
-        if self.tls == "plain" and not _is_loopback(parts.hostname):
-            raise ValueError(f"{url!r}: passwords would cross the network in clear; plain is for loopback only")
+        if self.tls == "none" and not _is_loopback(parts.hostname):
+            raise ValueError(f"{url!r}: passwords would cross the network in clear; none is for loopback only")
 
     @classmethod
-    def load(cls, values: Any) -> DirectorySettings:
+    def load(cls, kind: str, values: Mapping[str, Any]) -> DirectorySettings:
         """The settings from stored or configured values; raises `Invalid` that lists every fault."""
         try:
-            return cls.model_validate(values)
+            return cls.model_validate({**values, "kind": kind})
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, one['loc'])) or 'directory'}: {one['msg']}" for one in error.errors()]
-            raise Invalid("The directory's settings are not valid: " + "; ".join(faults), code="settings") from None
+            message = "The directory's settings are not valid: " + "; ".join(faults)
+            raise Invalid(message, code="directory_settings") from None
 
 
 def _refuse(check: Any, value: str) -> None:

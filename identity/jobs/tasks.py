@@ -24,7 +24,8 @@ from identity.login.authenticate import DELAY_MAX_S, WINDOW_S
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
 from identity.login.models import LoginFailure, LoginTransaction
 from identity.shipping.run import Shipper
-from identity.sync.run import run_due
+from identity.sync.run import forget_plans
+from identity.sync.schedule import run_due
 
 Forget = Callable[[Connection, datetime], None]
 
@@ -77,4 +78,5 @@ def tasks(
         Job("sync", 1, lambda now: run_due(units, now)),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),
+        Job("plans", 3_600, lambda now: forget_plans(units, now)),
     ]

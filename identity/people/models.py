@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from identity.core.db import Base, Fact, Keyed
+from identity.core.db import Base, Fact, Json, Keyed
 
 _OPEN = text("rev_until IS NULL")
 
@@ -80,7 +81,7 @@ class UserAttribute(Fact, Base):
 
 
 class SourceAccount(Keyed, Base):
-    """What a directory holds of an identity; matched by (source, immutable id) alone."""
+    """What a directory holds of an identity; matched by (source, immutable id) alone. `seen` is what it last said."""
 
     __tablename__ = "source_account"
     __table_args__ = (
@@ -96,6 +97,7 @@ class SourceAccount(Keyed, Base):
     disabled: Mapped[bool] = mapped_column(default=False)
     last_seen_at: Mapped[datetime]
     missing_since: Mapped[datetime | None]
+    seen: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
 
 class OrgUnit(Keyed, Base):
@@ -117,6 +119,7 @@ class OrgUnit(Keyed, Base):
     currency: Mapped[str | None]
     source_id: Mapped[UUID | None] = mapped_column(ForeignKey("directory_source.id"))
     immutable_id: Mapped[str | None]
+    dn: Mapped[str | None]
     created_at: Mapped[datetime]
 
 

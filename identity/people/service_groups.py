@@ -35,6 +35,8 @@ def put_group(unit: Unit, wanted: GroupInput) -> Group:
         wanted.display_name,
         wanted.dn,
     ):
+        if row.name != wanted.name:
+            unit.facts.touch("group", [row.id])  # mapping rows name groups
         row.name, row.display_name, row.dn = wanted.name, wanted.display_name, wanted.dn
         _record(unit, Kind.GROUP_CHANGED, row, after=wanted.display_name)
     return row

@@ -29,9 +29,12 @@ def put_org_unit(
     wanted: OrgUnitInput,
     source_id: UUID | None = None,
     immutable_id: str | None = None,
+    *,
+    rebuild: bool = True,
 ) -> OrgUnit:
     """The unit with this code is as given; made when it is new. Raises `NotFound` for an unknown parent or
-    company and `Conflict` for a move below itself."""
+    company and `Conflict` for a move below itself. `rebuild` false = the caller derives the closure once behind
+    several calls (`rebuild_closure`)."""
     unit.require("write", "org_unit", wanted.code)
     row = find_org_unit(unit, wanted.code, wanted.tree)
     created = row is None
@@ -66,7 +69,7 @@ def put_org_unit(
             "active": True,
         },
     )
-    if moved:
+    if moved and rebuild:
         rebuild_closure(unit)
     if created or moved or renamed:
         unit.facts.touch("org")
@@ -85,6 +88,43 @@ def _record(unit: Unit, wanted: OrgUnitInput, before: dict[str, Any] | None, aft
             after={**after, "parent": wanted.parent_code, "company": wanted.company_code},
         )
     )
+
+
+def abolish_org_unit(unit: Unit, row: OrgUnit) -> None:
+    """The unit is no longer in use; it keeps its place, so that what happened in it can be read."""
+    known = place_codes(unit, row.id)
+    place = _place(unit, row.id)
+    unit.facts.put(
+        unit.db,
+        OrgPlacement,
+        {"org_unit_id": row.id},
+        {"parent_id": place.parent_id, "company_id": place.company_id, "active": False},
+    )
+    unit.facts.touch("org")
+    wanted = OrgUnitInput(
+        code=row.code,
+        name=row.name,
+        kind=row.kind,  # type: ignore[arg-type]
+        parent_code=known["parent"],
+        company_code=known["company"],
+    )
+    _record(unit, wanted, {"active": True}, {"active": False})
+
+
+def place_codes(unit: Unit, org_unit_id: UUID) -> dict[str, str | None]:
+    """The codes of the unit's `parent` and `company`."""
+    place = _place(unit, org_unit_id)
+    names = {"parent": place.parent_id, "company": place.company_id}
+    return {
+        name: unit.db.execute(select(OrgUnit.code).where(OrgUnit.id == key)).scalar_one() if key else None
+        for name, key in names.items()
+    }
+
+
+def _place(unit: Unit, org_unit_id: UUID) -> OrgPlacement:
+    return unit.db.execute(
+        select(OrgPlacement).where(OrgPlacement.org_unit_id == org_unit_id, OrgPlacement.rev_until.is_(None))
+    ).scalar_one()
 
 
 def find_org_unit(unit: Unit, code: str, tree: str = "administrative") -> OrgUnit | None:

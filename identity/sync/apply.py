@@ -1,151 +1,319 @@
-"""Apply a plan: each change by the service of its area, in chunks of one Unit each."""
+"""Apply a stored plan: slices of one Unit each, every slice together with how far it got.
+
+A slice that a constraint refuses is halved until the one change that cannot be made stands alone and is noted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
 
+from identity.core.errors import Conflict, Invalid, NotFound
+from identity.core.lease import Held, renew
 from identity.core.record import Actor
+from identity.core.secrets import new_id
 from identity.core.unit import Unit, Units
-from identity.people import service as people
-from identity.people.inputs import EmploymentInput, GroupInput, NewUser, OrgUnitInput, Profile
-from identity.people.models import Group, SourceAccount
-from identity.people.service_groups import change_children, change_members, put_group
-from identity.people.service_org import put_employment, put_org_unit
-from identity.sync.plan import Change
+from identity.people import service_bulk as bulk
+from identity.people.inputs import GroupInput, OrgUnitInput
+from identity.people.models import Group, OrgUnit, Position, SourceAccount, User
+from identity.people.service_groups import put_group
+from identity.people.service_org import abolish_org_unit, place_codes, put_org_unit, put_position, rebuild_closure
+from identity.sync.models import SyncChange, SyncRun
+from identity.sync.plan import JOB, MISSING, PROFILE
 
-T = TypeVar("T")
+SLICE = 1_000
 
-CHUNK = 100
-
-
-def apply(units: Units, source_id: UUID, changes: Sequence[Change], actor: Actor) -> None:
-    """Make all changes; a killed run is finished by the next one, whose plan holds what is left."""
-    for chunk in batched(changes, CHUNK):
-        with units.open(actor) as unit:
-            for change in chunk:
-                _APPLY[change.kind](unit, source_id, change)
+Progress = Callable[[str, int], None]
 
 
-def _department(unit: Unit, source_id: UUID, change: Change) -> None:
-    company = change.values["company"]
-    wanted = OrgUnitInput(
-        code=change.values["code"],
-        name=change.values["name"],
-        kind="department",
-        parent_code=company,
-        company_code=company,
-    )
-    put_org_unit(unit, wanted, source_id, change.immutable_id)
+class Applier:
+    """Applies one run's changes; knows the ids of everything that they name."""
+
+    def __init__(self, units: Units, run_id: UUID, source_id: UUID, actor: Actor, held: Held, lease_s: int) -> None:
+        self._units = units
+        self._run_id = run_id
+        self._source_id = source_id
+        self._actor = actor
+        self._held = held
+        self._lease_s = lease_s
+        self._load()
+
+    def _load(self) -> None:
+        with self._units.open(self._actor, write=False) as unit:
+            db = unit.db
+            accounts = select(SourceAccount.immutable_id, User.id, User.person_id, User.login).join(
+                User, User.id == SourceAccount.user_id
+            )
+            self._users = {
+                row.immutable_id: bulk.Identity(row.id, row.person_id, row.login)
+                for row in db.execute(accounts.where(SourceAccount.source_id == self._source_id))
+            }
+            mine = Group.source_id == self._source_id
+            self._groups: dict[str | None, UUID] = dict(
+                db.execute(select(Group.immutable_id, Group.id).where(mine)).all()
+            )
+            self._units_by_code = dict(db.execute(select(OrgUnit.code, OrgUnit.id)).all())
+            self._positions = dict(db.execute(select(Position.code, Position.id)).all())
+
+    def run(self, progress: Progress | None = None) -> int:
+        """Apply what is left of the run; how many changes could not be made.
+
+        Raises `Stale` when the lease went to another process: what this slice did is rolled back.
+        """
+        failed = 0
+        while True:
+            todo = self._next()
+            if not todo:
+                return failed
+            failed += self._apply(todo)
+            if progress is not None:
+                progress("applied", todo[-1].seq)
+
+    def _next(self) -> list[Any]:
+        """The next slice: changes of one kind of thing, never splitting those of one user."""
+        with self._units.open(self._actor, write=False) as unit:
+            done = unit.db.execute(select(SyncRun.applied_seq).where(SyncRun.id == self._run_id)).scalar_one()
+            query = select(SyncChange.__table__).where(SyncChange.run_id == self._run_id, SyncChange.seq > done)
+            rows = list(unit.db.execute(query.order_by(SyncChange.seq).limit(SLICE + 1)))
+        if not rows:
+            return []
+        area = _area(rows[0].kind)
+        rows = list(takewhile(lambda row: _area(row.kind) == area, rows))
+        if len(rows) > SLICE:
+            rows = [row for row in rows if row.immutable_id != rows[-1].immutable_id] or rows
+        return rows
+
+    def _apply(self, changes: Sequence[Any]) -> int:
+        try:
+            with self._units.open(self._actor, follow=False) as unit:
+                renew(unit.db, self._held, unit.now, self._lease_s)
+                self._write(unit, changes)
+                unit.db.execute(update(SyncRun).where(SyncRun.id == self._run_id).values(applied_seq=changes[-1].seq))
+            return 0
+        except (Conflict, Invalid, NotFound) as error:
+            self._load()
+            groups = _by_entry(changes)
+            if len(groups) == 1:
+                self._note(changes, f"{error.public} {error.detail or ''}".strip())
+                return len(changes)
+            half = len(groups) // 2
+            first = [row for group in groups[:half] for row in group]
+            rest = [row for group in groups[half:] for row in group]
+            return self._apply(first) + self._apply(rest)
+
+    def _note(self, changes: Sequence[Any], problem: str) -> None:
+        with self._units.open(self._actor) as unit:
+            renew(unit.db, self._held, unit.now, self._lease_s)
+            for one in changes:
+                key = SyncChange.run_id == self._run_id, SyncChange.seq == one.seq
+                unit.db.execute(update(SyncChange).where(*key).values(error=problem[:500]))
+            unit.db.execute(
+                update(SyncRun)
+                .where(SyncRun.id == self._run_id)
+                .values(applied_seq=changes[-1].seq, failed=SyncRun.failed + len(changes))
+            )
+
+    def _write(self, unit: Unit, changes: Sequence[Any]) -> None:
+        by_kind: dict[str, list[Any]] = {}
+        for one in changes:
+            by_kind.setdefault(one.kind, []).append(one)
+        for kinds, write in _WRITE:
+            rows = [one for kind in kinds for one in by_kind.get(kind, ())]
+            if rows:
+                write(self, unit, sorted(rows, key=lambda row: row.seq))
+
+    def _departments(self, unit: Unit, rows: Sequence[Any]) -> None:
+        for row in rows:
+            have = unit.db.execute(
+                select(OrgUnit).where(OrgUnit.source_id == self._source_id, OrgUnit.immutable_id == row.immutable_id)
+            ).scalar_one_or_none()
+            if row.after.get("active") is False:
+                if have is not None:
+                    abolish_org_unit(unit, have)
+                continue
+            values = _whole_unit(unit, have) | row.after if have is not None else row.after
+            wanted = OrgUnitInput(
+                code=values["code"],
+                name=values["name"],
+                kind="department",
+                parent_code=values["parent"],
+                company_code=values["company"],
+            )
+            if have is not None and have.code != wanted.code:
+                have.code = wanted.code
+                unit.db.flush()
+            made = put_org_unit(unit, wanted, self._source_id, row.immutable_id, rebuild=False)
+            made.dn = values["dn"]
+            self._units_by_code[made.code] = made.id
+        unit.db.flush()
+        rebuild_closure(unit)
+
+    def _add_groups(self, unit: Unit, rows: Sequence[Any]) -> None:
+        made = [(row.immutable_id, row.after["name"], row.after["title"], row.after["dn"]) for row in rows]
+        self._groups.update(bulk.add_groups(unit, self._source_id, made))
+
+    def _change_groups(self, unit: Unit, rows: Sequence[Any]) -> None:
+        for row in rows:
+            have = unit.db.get_one(Group, self._groups[row.immutable_id])
+            wanted = GroupInput(
+                name=row.after.get("name", have.name),
+                display_name=row.after.get("title", have.display_name),
+                source_id=self._source_id,
+                immutable_id=row.immutable_id,
+                dn=row.after.get("dn", have.dn),
+            )
+            put_group(unit, wanted)
+
+    def _nest(self, unit: Unit, rows: Sequence[Any]) -> None:
+        for row in rows:
+            add, remove = self._group_ids(row.after["add"]), self._group_ids(row.after["remove"])
+            bulk.set_nesting(unit, self._groups[row.immutable_id], add, remove)
+
+    def _add(self, unit: Unit, rows: Sequence[Any]) -> None:
+        # Everybody of this slice is known before anybody's manager is looked up.
+        for row in rows:
+            self._users[row.immutable_id] = bulk.Identity(new_id(), new_id(), row.after["login"])
+        accounts = []
+        for row in rows:
+            values, who = row.after, self._users[row.immutable_id]
+            accounts.append(
+                bulk.NewAccount(
+                    immutable_id=row.immutable_id,
+                    dn=values["dn"],
+                    login=who.login,
+                    profile={name: values[name] for name in PROFILE},
+                    job=bulk.Job(**self._job(unit, {name: values.get(name) for name in JOB})),
+                    valid_until=_time(values["valid_until"]),
+                    groups=self._group_ids(values["groups"]),
+                    seen={name: value for name, value in values.items() if name not in {"groups", "dn"}},
+                    user_id=who.user_id,
+                    person_id=who.person_id,
+                )
+            )
+        bulk.add_accounts(unit, self._source_id, accounts)
+
+    def _link(self, unit: Unit, rows: Sequence[Any]) -> None:
+        for row in rows:
+            user = unit.db.get(User, UUID(row.after["user_id"]))
+            if user is None:
+                raise NotFound("There is no such user.")
+            seen = {name: value for name, value in row.after.items() if name not in {"groups", "dn", "user_id"}}
+            bulk.link_accounts(unit, self._source_id, [(row.immutable_id, user.id, row.after["dn"], seen)])
+            who = bulk.Identity(user.id, user.person_id, user.login)
+            self._users[row.immutable_id] = who
+            bulk.set_memberships(unit, [(who, self._group_ids(row.after["groups"]), ())])
+
+    def _change_users(self, unit: Unit, rows: Sequence[Any]) -> None:
+        """All changes of identities in this slice: each of an identity's facts is written once, whatever many changes
+        touch it."""
+        fields: dict[str, dict[str, Any]] = {}
+        states: dict[str, tuple[dict[str, Any], str]] = {}
+        members: list[tuple[bulk.Identity, Sequence[UUID], Sequence[UUID]]] = []
+        accounts: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            key, after = row.immutable_id, row.after
+            if row.kind == "user_groups":
+                who = self._users[key]
+                members.append((who, self._group_ids(after["add"]), self._group_ids(after["remove"])))
+                continue
+            columns = accounts.setdefault(key, {"last_seen_at": unit.now})
+            if "state" in after:
+                states.setdefault(key, ({}, row.reason))[0]["state"] = after["state"]
+                missing = row.reason == MISSING
+                columns |= {
+                    "status": "missing" if missing else "present",
+                    "missing_since": unit.now if missing else None,
+                }
+                continue
+            fields.setdefault(key, {}).update(after)
+            if "valid_until" in after:
+                states.setdefault(key, ({}, row.reason))[0]["valid_until"] = _time(after["valid_until"])
+            columns |= {name: after[name] for name in ("dn",) if name in after}
+        self._write_fields(unit, fields)
+        if states:
+            bulk.set_states(unit, [(self._users[key], values, why) for key, (values, why) in states.items()])
+        if members:
+            bulk.set_memberships(unit, members)
+        bulk.see_accounts(unit, self._source_id, accounts, fields)
+
+    def _write_fields(self, unit: Unit, fields: Mapping[str, Mapping[str, Any]]) -> None:
+        profiles, jobs, logins = [], [], []
+        for key, after in fields.items():
+            who = self._users[key]
+            if after.keys() & set(PROFILE):
+                profiles.append((who, {name: after[name] for name in PROFILE if name in after}))
+            if after.keys() & set(JOB):
+                jobs.append((who, self._job(unit, {name: after[name] for name in JOB if name in after})))
+            if "login" in after:
+                logins.append((who, after["login"]))
+                self._users[key] = bulk.Identity(who.user_id, who.person_id, after["login"])
+        if profiles:
+            bulk.set_profiles(unit, profiles)
+        if jobs:
+            bulk.set_jobs(unit, jobs)
+        if logins:
+            bulk.set_logins(unit, logins)
+
+    def _job(self, unit: Unit, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a `Job` that these values name; raises `NotFound` for an unknown company."""
+        found: dict[str, Any] = {}
+        for name, column in (("company", "company_id"), ("department", "org_unit_id")):
+            if name in values:
+                code = values[name]
+                if code is not None and code not in self._units_by_code:
+                    raise NotFound(f"There is no organisation unit {code!r}.")
+                found[column] = self._units_by_code[code] if code is not None else None
+        if "position" in values:
+            name = values["position"]
+            if name is not None and name not in self._positions:
+                self._positions[name] = put_position(unit, name).id
+            found["position_id"] = self._positions[name] if name is not None else None
+        if "manager" in values:
+            manager = self._users.get(values["manager"]) if values["manager"] else None
+            found["manager_person_id"] = manager.person_id if manager else None
+        if "employee_number" in values:
+            found["employee_number"] = values["employee_number"]
+        return found
+
+    def _group_ids(self, keys: Sequence[str]) -> list[UUID]:
+        return [self._groups[key] for key in keys if key in self._groups]
 
 
-def _add_user(unit: Unit, source_id: UUID, change: Change) -> None:
-    values = change.values
-    user = people.create_user(unit, NewUser(login=values["login"], profile=Profile(**values["profile"])))
-    people.link_source_account(unit, source_id, change.immutable_id, user.id, values["dn"])
-    _employ(unit, user.id, values["employment"])
+_WRITE: Sequence[tuple[Sequence[str], Callable[[Applier, Unit, Sequence[Any]], None]]] = (
+    (("department_add", "department_update", "department_remove"), Applier._departments),
+    (("group_remove", "group_update"), Applier._change_groups),
+    (("group_add",), Applier._add_groups),
+    (("user_add",), Applier._add),
+    (("user_link",), Applier._link),
+    (("user_disable", "user_enable", "user_update", "user_move", "user_groups"), Applier._change_users),
+    (("group_nest",), Applier._nest),
+)
 
 
-def _update_user(unit: Unit, source_id: UUID, change: Change) -> None:
-    user_id = _user_of(unit, source_id, change.immutable_id)
-    values = change.values
-    people.rename_login(unit, user_id, values["login"])
-    people.update_profile(unit, user_id, Profile(**values["profile"]))
-    _employ(unit, user_id, values["employment"])
-    unit.db.execute(
-        update(SourceAccount)
-        .where(SourceAccount.source_id == source_id, SourceAccount.immutable_id == change.immutable_id)
-        .values(dn=values["dn"], last_seen_at=unit.now)
-    )
+def _area(kind: str) -> str:
+    """What may share a slice: departments and groups must be there before people name them."""
+    return kind.partition("_")[0] if kind != "group_nest" else kind
 
 
-def _employ(unit: Unit, user_id: UUID, job: Mapping[str, Any]) -> None:
-    if job["company"]:
-        wanted = EmploymentInput(
-            company_code=job["company"],
-            org_unit_code=job["department"],
-            position=job["position"],
-            employee_number=job["employee_number"],
-        )
-        put_employment(unit, user_id, wanted)
+def _by_entry(changes: Sequence[Any]) -> list[list[Any]]:
+    groups: list[list[Any]] = []
+    for one in changes:
+        if groups and groups[-1][0].immutable_id == one.immutable_id:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
 
 
-def _disable(unit: Unit, source_id: UUID, change: Change) -> None:
-    user_id = _user_of(unit, source_id, change.immutable_id)
-    people.set_user_state(unit, user_id, "disabled", cause=change.reason)
+def _whole_unit(unit: Unit, have: OrgUnit) -> dict[str, Any]:
+    """What we hold of a unit, in the plan's words."""
+    return {"code": have.code, "name": have.name, "dn": have.dn, **place_codes(unit, have.id)}
 
 
-def _enable(unit: Unit, source_id: UUID, change: Change) -> None:
-    user_id = _user_of(unit, source_id, change.immutable_id)
-    people.set_user_state(unit, user_id, "active", cause=change.reason)
-
-
-def _put_group(unit: Unit, source_id: UUID, change: Change) -> None:
-    put_group(unit, GroupInput(source_id=source_id, immutable_id=change.immutable_id, **change.values))
-
-
-def _members(unit: Unit, source_id: UUID, change: Change) -> None:
-    values = change.values
-    group_id = _groups_of(unit, source_id, [change.immutable_id])[0]
-    change_members(
-        unit,
-        group_id,
-        add=_users_of(unit, source_id, values["add_users"]),
-        remove=_users_of(unit, source_id, values["remove_users"]),
-    )
-    change_children(
-        unit,
-        group_id,
-        add=_groups_of(unit, source_id, values["add_groups"]),
-        remove=_groups_of(unit, source_id, values["remove_groups"]),
-    )
-
-
-def _user_of(unit: Unit, source_id: UUID, immutable_id: str) -> UUID:
-    return unit.db.execute(
-        select(SourceAccount.user_id).where(
-            SourceAccount.source_id == source_id, SourceAccount.immutable_id == immutable_id
-        )
-    ).scalar_one()
-
-
-def _users_of(unit: Unit, source_id: UUID, ids: Sequence[str]) -> list[UUID]:
-    query = select(SourceAccount.user_id).where(SourceAccount.source_id == source_id)
-    return [
-        user_id
-        for chunk in batched(ids, 500)
-        for user_id in unit.db.execute(query.where(SourceAccount.immutable_id.in_(chunk))).scalars()
-    ]
-
-
-def _groups_of(unit: Unit, source_id: UUID, ids: Sequence[str]) -> list[UUID]:
-    query = select(Group.id).where(Group.source_id == source_id)
-    return [
-        group_id
-        for chunk in batched(ids, 500)
-        for group_id in unit.db.execute(query.where(Group.immutable_id.in_(chunk))).scalars()
-    ]
-
-
-def batched(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _leave(_unit: Unit, _source_id: UUID, _change: Change) -> None:
-    """A conflict waits for a person."""
-
-
-_APPLY = {
-    "department_put": _department,
-    "user_add": _add_user,
-    "user_update": _update_user,
-    "user_disable": _disable,
-    "user_enable": _enable,
-    "group_put": _put_group,
-    "group_members": _members,
-    "conflict": _leave,
-}
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from identity.directory.reader import ReadIncomplete, Reading
+from identity.directory.settings import DirectorySettings, Limit
 from identity.sync.plan import KnownDirectory, SyncPlan
 
-DISABLES_MIN = 5
-DISABLES_SHARE = 0.10
+_WORDS: Mapping[str, str] = {
+    "user_disable": "disable {n} of {of} active accounts",
+    "cleared": "clear a field of {n} of {of} accounts",
+    "left": "take {n} of {of} accounts out of groups",
+    "group_remove": "remove {n} of {of} groups",
+    "department_remove": "abolish {n} of {of} departments",
+}
 
 
-def check(plan: SyncPlan, known: KnownDirectory) -> str | None:
-    """Why this plan must wait for a person, or None when it may be applied.
+def check_reading(reading: Reading, known: KnownDirectory) -> None:
+    """Raise `ReadIncomplete` when a whole kind of entry that we know is gone: that is no answer but a mistake."""
+    if not reading.complete:
+        return
+    for kind, held in (("user", known.users), ("group", known.groups), ("department", known.departments)):
+        if held and not any(entry.kind == kind for entry in reading.entries):
+            raise ReadIncomplete(f"The directory holds no {kind}s any more.", code="read_empty")
 
-    More than max(5, 10 % of the source's active accounts) disables hold the run.
-    """
-    disables = plan.counts.get("user_disable", 0)
-    allowed = max(DISABLES_MIN, int(known.active_users * DISABLES_SHARE))
-    if disables > allowed:
-        return f"would disable {disables} of {known.active_users} active accounts; {allowed} are allowed at once"
-    return None
+
+def check(plan: SyncPlan, known: KnownDirectory, settings: DirectorySettings) -> list[str]:
+    """Why this plan must wait for a person; empty when it may be applied. Always the whole plan is judged."""
+    numbers = {
+        "user_disable": (plan.counts.get("user_disable", 0), known.active_users),
+        "cleared": (_cleared(plan), len(known.users)),
+        "left": (_left(plan), len(known.users)),
+        "group_remove": (plan.counts.get("group_remove", 0), len(known.groups)),
+        "department_remove": (plan.counts.get("department_remove", 0), len(known.departments)),
+    }
+    limits: Mapping[str, Limit] = {name: Limit(count=5, percent=10) for name in numbers} | dict(settings.limits)
+    reasons = []
+    for name, (n, of) in numbers.items():
+        allowed = limits[name].of(of)
+        if n > allowed:
+            reasons.append(f"would {_WORDS[name].format(n=n, of=of)}; {allowed} are allowed at once")
+    return reasons
+
+
+def _cleared(plan: SyncPlan) -> int:
+    kinds = {"user_update", "user_move"}
+    return len({one.immutable_id for one in plan.changes if one.kind in kinds and None in one.after.values()})
+
+
+def _left(plan: SyncPlan) -> int:
+    return sum(one.kind == "user_groups" and bool(one.after["remove"]) for one in plan.changes)

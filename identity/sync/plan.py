@@ -1,55 +1,90 @@
-"""The plan: what must change so that we say what the directory says. Pure."""
+"""The plan: what must change so that we say what the directory says, each change with its reason. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
-from identity.directory.reader import AttributeMap, DirectoryEntry
-from identity.people.inputs import fold_login
+from identity.directory.dn import parse
+from identity.directory.reader import DirectoryEntry, Reading
+from identity.directory.settings import DirectorySettings
 
-ChangeKind = Literal[
-    "department_put",
-    "user_add",
-    "user_update",
-    "user_disable",
-    "user_enable",
-    "group_put",
-    "group_members",
-    "conflict",
-]
+DepartmentChange = Literal["department_add", "department_update", "department_remove"]
+GroupChange = Literal["group_add", "group_update", "group_remove", "group_nest"]
+UserChange = Literal["user_disable", "user_enable", "user_add", "user_link", "user_update", "user_move", "user_groups"]
+ChangeKind = DepartmentChange | GroupChange | UserChange | Literal["conflict"]
+Values = Mapping[str, Any]
+
+PROFILE = ("name", "family_name", "given_name", "mail", "phone")
+JOB = ("company", "department", "position", "employee_number", "manager")
+MISSING = "no longer in the directory"
+PLACE = frozenset({"company", "department"})
 
 
 @dataclass(frozen=True, slots=True)
 class KnownUser:
-    """What we hold of a source's account."""
+    """What we hold of a source's account: `values` by the names of `PROFILE` and `JOB`, with `login`, `dn` and
+    `valid_until`; `groups` are immutable ids of the source's groups. `held` are fields that a source of higher
+    precedence says; `led` is false when such a source decides whether the identity is active."""
 
-    user_id: str
-    login: str
+    user_id: UUID
     active: bool
-    profile: Mapping[str, str | None]
-    employment: Mapping[str, str | None]
+    values: Values
+    groups: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    led: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class KnownGroup:
-    """What we hold of a source's group: direct members by immutable id."""
+    """What we hold of a source's group; `children` are immutable ids."""
 
     name: str
-    users: frozenset[str]
-    children: frozenset[str]
+    title: str
+    dn: str
+    children: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Somebody who has no account in this source yet."""
+
+    user_id: UUID
+    login: str
+    active: bool
+    forests: frozenset[str] = frozenset()
+    mail: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided about an entry in conflict: link it to `user_id`, make a new identity, or leave it out."""
+
+    action: Literal["link", "new", "ignore"]
+    user_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDirectory:
-    """What we hold of one source, by immutable id; `other_logins` are folded logins of everybody else."""
+    """What we hold of one source, by immutable id, and of everybody else what a new entry could collide with."""
 
     users: Mapping[str, KnownUser] = field(default_factory=dict)
     groups: Mapping[str, KnownGroup] = field(default_factory=dict)
-    departments: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
-    other_logins: frozenset[str] = frozenset()
+    departments: Mapping[str, Values] = field(default_factory=dict)
+    logins: Mapping[str, Other] = field(default_factory=dict)
+    """Folded logins of everybody outside this source."""
+    numbers: Mapping[tuple[str, str], tuple[Other, str | None]] = field(default_factory=dict)
+    """(company, employee number) → who has it, and the immutable id when it is an account of this source."""
+    group_names: frozenset[str] = frozenset()
+    """Names of groups outside this source."""
+    unit_codes: frozenset[str] = frozenset()
+    """Codes of units outside this source."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
 
     @property
     def active_users(self) -> int:
@@ -58,27 +93,19 @@ class KnownDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One planned change: of which entry, why, and what it will write."""
+    """One planned change of one entry. `before` and `after` hold only what differs; swapped, they undo it."""
 
     kind: ChangeKind
     immutable_id: str
     title: str
     reason: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "id": self.immutable_id,
-            "title": self.title,
-            "reason": self.reason,
-            "values": dict(self.values),
-        }
+    before: Values = field(default_factory=dict)
+    after: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """All changes in the order in which they are applied."""
+    """All changes in the order in which they are applied; those of one user stand together."""
 
     changes: tuple[Change, ...]
     entries: int
@@ -88,160 +115,162 @@ class SyncPlan:
         return dict(Counter(change.kind for change in self.changes))
 
 
-def make(entries: Sequence[DirectoryEntry], known: KnownDirectory, names: AttributeMap) -> SyncPlan:
-    """Departments first, then users, then groups; accounts are matched by immutable id, never by DN or mail."""
-    users = [entry for entry in entries if entry.kind == "user"]
-    departments = [entry for entry in entries if entry.kind == "department"]
-    groups = [entry for entry in entries if entry.kind == "group"]
-    codes = {entry.first(names.department_code) or "" for entry in departments}
-    by_dn = {entry.dn: entry for entry in entries}
-    conflicts = _conflicts(users, known, names)
-    blocked = {change.immutable_id for change in conflicts}
-    changes = [
-        *conflicts,
-        *_departments(departments, known, names),
-        *(
-            change
-            for entry in users
-            if entry.immutable_id not in blocked
-            for change in _user(entry, known, names, codes)
-        ),
-        *_missing(users, known),
-        *(change for entry in groups for change in _group(entry, known, names, by_dn, blocked)),
-        *_gone_groups(groups, known),
-    ]
-    return SyncPlan(tuple(changes), len(entries))
+@dataclass(slots=True)
+class Directory:
+    """What the plan's parts share: the reading, resolved by DN."""
+
+    settings: DirectorySettings
+    known: KnownDirectory
+    complete: bool
+    departments: dict[str, DirectoryEntry]
+    by_dn: dict[str, tuple[str, str]]
+    """DN → (kind, immutable id) of everything that is there after this reading."""
+    codes: dict[str, str] = field(default_factory=dict)
+    """Department DN → its code."""
+    companies: dict[str, str | None] = field(default_factory=dict)
+    """Department DN → its company."""
+    by_code: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
 
-def _conflicts(users: Iterable[DirectoryEntry], known: KnownDirectory, names: AttributeMap) -> list[Change]:
-    found = []
-    logins: dict[str, str] = {}
-    numbers: dict[tuple[str | None, str], str] = {}
-    for entry in users:
-        login = entry.first(names.login)
-        reason = ""
-        if not login:
-            reason = f"has no {names.login}"
-        elif fold_login(login) in known.other_logins:
-            reason = f"the login {login} belongs to somebody outside this directory"
-        elif logins.setdefault(fold_login(login), entry.immutable_id) != entry.immutable_id:
-            reason = f"the login {login} stands twice"
-        number = entry.first(names.employee_number)
-        if (
-            number
-            and numbers.setdefault((entry.first(names.company), number), entry.immutable_id) != entry.immutable_id
-        ):
-            reason = f"the employee number {number} stands twice in one company"
-        if reason:
-            found.append(Change("conflict", entry.immutable_id, login or entry.dn, reason))
+def index(reading: Reading, known: KnownDirectory, settings: DirectorySettings) -> Directory:
+    """Resolve the reading, with what we hold where it is not complete."""
+    by_dn: dict[str, tuple[str, str]] = {}
+    if not reading.complete:
+        for key, user in known.users.items():
+            by_dn[str(user.values["dn"])] = "user", key
+        for key, group in known.groups.items():
+            by_dn[group.dn] = "group", key
+        for key, values in known.departments.items():
+            by_dn[str(values["dn"])] = "department", key
+        moved = {entry.immutable_id for entry in reading.entries} | reading.gone
+        by_dn = {dn: found for dn, found in by_dn.items() if found[1] not in moved}
+    found = Directory(settings, known, reading.complete, {}, by_dn)
+    for entry in reading.entries:
+        by_dn[entry.dn] = entry.kind, entry.immutable_id
+        if entry.kind == "department":
+            found.departments[entry.dn] = entry
+    for dn, (kind, key) in by_dn.items():
+        if kind == "department" and dn not in found.departments:
+            values = known.departments[key]
+            found.codes[dn], found.companies[dn] = str(values["code"]), values["company"]
+    names = settings.attributes
+    for dn in sorted(found.departments, key=lambda one: one.count(",")):
+        entry = found.departments[dn]
+        code = entry.first(names.department_code)
+        if code:
+            found.codes[dn] = code
+            above = parent_of(dn, found.codes)
+            own = entry.first(names.department_company)
+            found.companies[dn] = own or (found.companies.get(above) if above else None)
     return found
 
 
-def _departments(entries: Iterable[DirectoryEntry], known: KnownDirectory, names: AttributeMap) -> list[Change]:
-    changes = []
-    for entry in entries:
-        code = entry.first(names.department_code)
+def parent_of(dn: str, departments: Mapping[str, Any]) -> str | None:
+    """The DN of the nearest department above an entry."""
+    if "\\" in dn:
+        parts = parse(dn)
+        above = [",".join(parts[n:]) for n in range(1, len(parts))]
+    else:
+        above = []
+        rest = dn
+        while "," in rest:
+            rest = rest.partition(",")[2]
+            above.append(rest)
+    return next((one for one in above if one in departments), None)
+
+
+def difference(before: Values, after: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What differs of the fields of `after`."""
+    names = [name for name, value in after.items() if before.get(name) != value]
+    return {name: before.get(name) for name in names}, {name: after[name] for name in names}
+
+
+def departments(found: Directory, gone: Iterable[str]) -> list[Change]:
+    """Units to make, rename, move and abolish; parents first."""
+    known, names = found.known, found.settings.attributes
+    changes: list[Change] = []
+    taken: dict[str, str] = {
+        str(values["code"]): key for key, values in known.departments.items() if values.get("active", True)
+    }
+    for dn in sorted(found.departments, key=lambda one: one.count(",")):
+        entry = found.departments[dn]
+        code = found.codes.get(dn)
         if not code:
             continue
-        name = entry.first(names.department_name) or code
-        values = {"code": code, "name": name, "company": entry.first(names.department_company)}
-        if known.departments.get(code) != values:
-            changes.append(
-                Change("department_put", entry.immutable_id, name, "new or changed in the directory", values)
-            )
+        key = entry.immutable_id
+        if code in known.unit_codes or taken.setdefault(code, key) != key:
+            changes.append(Change("conflict", key, code, f"another unit has the code {code}"))
+            continue
+        above = parent_of(dn, found.codes)
+        after: dict[str, Any] = {
+            "code": code,
+            "name": entry.first(names.department_name) or code,
+            "company": found.companies.get(dn),
+            "parent": (found.codes[above] if above else None) or found.companies.get(dn),
+            "dn": dn,
+            "active": True,
+        }
+        have = known.departments.get(key)
+        if have is None:
+            changes.append(Change("department_add", key, after["name"] or code, "new in the directory", {}, after))
+            continue
+        old, new = difference(have, after)
+        if new:
+            reason = "changed in the directory: " + ", ".join(sorted(new))
+            changes.append(Change("department_update", key, after["name"] or code, reason, old, new))
+    for key in gone:
+        values = known.departments.get(key)
+        if values is not None and values.get("active", True):
+            title = str(values["name"])
+            changes.append(Change("department_remove", key, title, MISSING, {"active": True}, {"active": False}))
     return changes
 
 
-def _user(entry: DirectoryEntry, known: KnownDirectory, names: AttributeMap, codes: set[str]) -> list[Change]:
-    login = entry.first(names.login) or ""
-    profile = {
-        "name": entry.first(names.name) or entry.first("cn") or login,
-        "family_name": entry.first(names.family_name),
-        "given_name": entry.first(names.given_name),
-        "mail": entry.first(names.mail),
-        "phone": entry.first(names.phone),
-    }
-    department = entry.first(names.department)
-    job = {
-        "company": entry.first(names.company),
-        "department": department if department in codes else None,
-        "position": entry.first(names.position),
-        "employee_number": entry.first(names.employee_number),
-    }
-    values = {"login": login, "dn": entry.dn, "profile": profile, "employment": job}
-    have = known.users.get(entry.immutable_id)
-    if have is None:
-        if entry.disabled:
-            return []
-        return [Change("user_add", entry.immutable_id, login, "new in the directory", values)]
-    changes = []
-    before = {"login": have.login, **have.profile, **have.employment}
-    after = {"login": login, **profile, **job}
-    different = sorted(name for name, value in after.items() if before.get(name) != value)
-    if different:
-        reason = "changed in the directory: " + ", ".join(different)
-        changes.append(Change("user_update", entry.immutable_id, login, reason, values))
-    if entry.disabled and have.active:
-        changes.append(Change("user_disable", entry.immutable_id, login, "disabled in the directory"))
-    elif not entry.disabled and not have.active:
-        changes.append(Change("user_enable", entry.immutable_id, login, "active in the directory"))
-    return changes
+def groups(
+    found: Directory, entries: Sequence[DirectoryEntry], gone: Sequence[str]
+) -> tuple[list[Change], list[Change]]:
+    """Groups to make, rename and empty, and behind all others the groups to nest."""
+    known, names = found.known, found.settings.attributes
+    changes: list[Change] = []
+    nests: list[Change] = []
+    removed = set(gone)
+    taken = {group.name: key for key, group in known.groups.items() if key not in removed}
+    for entry in entries:
+        name, key = entry.first(names.group_name), entry.immutable_id
+        if not name:
+            continue
+        if name in known.group_names or taken.setdefault(name, key) != key:
+            changes.append(Change("conflict", key, name, f"another group has the name {name}"))
+            continue
+        have = known.groups.get(key)
+        after = {"name": name, "title": entry.first(names.group_title) or name, "dn": entry.dn}
+        if have is None:
+            changes.append(Change("group_add", key, name, "new in the directory", {}, after))
+        else:
+            old, new = difference({"name": have.name, "title": have.title, "dn": have.dn}, after)
+            if new:
+                reason = "changed in the directory: " + ", ".join(sorted(new))
+                changes.append(Change("group_update", key, name, reason, old, new))
+        inside = {found.by_dn[dn][1] for dn in entry.members if found.by_dn.get(dn, ("", ""))[0] == "group"} - {key}
+        before = have.children if have else frozenset()
+        nests += _nest(key, name, inside, before, "members changed in the directory")
+    for key in gone:
+        group = known.groups.get(key)
+        if group is None or group.name.endswith(f"~{key}"):
+            continue
+        after = {"name": f"{group.name}~{key}"}
+        nests += _nest(key, group.name, set(), group.children, MISSING)
+        changes.append(Change("group_remove", key, group.name, MISSING, {"name": group.name}, after))
+    return sorted(changes, key=lambda one: one.kind != "group_remove"), nests
 
 
-def _missing(users: Iterable[DirectoryEntry], known: KnownDirectory) -> list[Change]:
-    present = {entry.immutable_id for entry in users}
-    return [
-        Change("user_disable", immutable_id, user.login, "no longer in the directory")
-        for immutable_id, user in known.users.items()
-        if immutable_id not in present and user.active
-    ]
-
-
-def _group(
-    entry: DirectoryEntry,
-    known: KnownDirectory,
-    names: AttributeMap,
-    by_dn: Mapping[str, DirectoryEntry],
-    blocked: set[str],
-) -> list[Change]:
-    name = entry.first(names.group_name)
-    if not name:
+def _nest(key: str, name: str, inside: set[str], before: frozenset[str], reason: str) -> list[Change]:
+    add, remove = sorted(inside - before), sorted(before - inside)
+    if not add and not remove:
         return []
-    have = known.groups.get(entry.immutable_id)
-    changes = []
-    if have is None or have.name != name:
-        values = {"name": name, "display_name": entry.first("description") or name, "dn": entry.dn}
-        changes.append(Change("group_put", entry.immutable_id, name, "new or renamed in the directory", values))
-    members = [by_dn[dn] for dn in entry.members if dn in by_dn and by_dn[dn].immutable_id not in blocked]
-    users = frozenset(one.immutable_id for one in members if one.kind == "user")
-    children = frozenset(one.immutable_id for one in members if one.kind == "group" and one is not entry)
-    before = have or KnownGroup(name, frozenset(), frozenset())
-    moves = {
-        "add_users": sorted(users - before.users),
-        "remove_users": sorted(before.users - users),
-        "add_groups": sorted(children - before.children),
-        "remove_groups": sorted(before.children - children),
-    }
-    if any(moves.values()):
-        changes.append(Change("group_members", entry.immutable_id, name, "members changed in the directory", moves))
-    return changes
+    return [Change("group_nest", key, name, reason, {"add": remove, "remove": add}, {"add": add, "remove": remove})]
 
 
-def _gone_groups(groups: Iterable[DirectoryEntry], known: KnownDirectory) -> list[Change]:
-    present = {entry.immutable_id for entry in groups}
-    return [
-        Change(
-            "group_members",
-            immutable_id,
-            group.name,
-            "no longer in the directory",
-            {
-                "add_users": [],
-                "remove_users": sorted(group.users),
-                "add_groups": [],
-                "remove_groups": sorted(group.children),
-            },
-        )
-        for immutable_id, group in known.groups.items()
-        if immutable_id not in present and (group.users or group.children)
-    ]
+def end_of(value: datetime | None) -> str | None:
+    """An end as it stands in a plan."""
+    return value.isoformat() if value else None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import case, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.core.db import Database
-from identity.directory.factory import open_directory
+from identity.core.errors import TesseraError
+from identity.directory.factory import open_directory, read_secret
 from identity.directory.models import DirectorySource
+from identity.directory.reader import Directory
+from identity.sync.models import BindFailure
 
 
 class _Account(Protocol):
@@ -22,13 +28,16 @@ class _Account(Protocol):
 
 
 class Verifiers:
-    """Asks the right directory."""
+    """Asks the right directory, and stops asking about an account before its directory would lock it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lock = threading.Lock()
+        self._open: dict[UUID, tuple[tuple[Any, ...], Directory]] = {}
 
     def __call__(self, account: _Account, password: str) -> str:
-        """The directory's answer; `unavailable` when it cannot be asked."""
+        """The directory's answer; `unavailable` when it cannot be asked, `locked` when one failure more could lock
+        the account there (two are left for its owner)."""
         with self._database.read() as connection:
             row = connection.execute(
                 select(DirectorySource.__table__).where(
@@ -37,5 +46,66 @@ class Verifiers:
             ).first()
         if row is None:
             return "unavailable"
-        directory = open_directory(row.kind, row.settings, row.secret_ref)
-        return directory.bind(account.dn, account.immutable_id, password)
+        try:
+            directory = self._directory(row)
+            threshold, window_s = directory.lockout()
+            if threshold and self._failures(account, window_s) >= max(1, threshold - 2):
+                return "locked"
+            result = directory.bind(account.dn, account.immutable_id, password)
+        except TesseraError:
+            return "unavailable"
+        if threshold and result == "wrong_password":
+            self._count(account, window_s)
+        elif threshold and result == "ok":
+            self._forget(account)
+        return result
+
+    def close(self) -> None:
+        """End what the directories keep open."""
+        with self._lock:
+            for _, directory in self._open.values():
+                directory.close()
+            self._open.clear()
+
+    def _directory(self, row: Any) -> Directory:
+        """The source's directory with its kept connections; made anew when its settings or its secret changed."""
+        made_of = (row.kind, row.settings, row.secret_ref, read_secret(row.secret_ref) if row.secret_ref else "")
+        with self._lock:
+            known = self._open.get(row.id)
+            if known is None or known[0] != made_of:
+                if known is not None:
+                    known[1].close()
+                known = made_of, open_directory(row.kind, row.settings, row.secret_ref)
+                self._open[row.id] = known
+            return known[1]
+
+    def _failures(self, account: _Account, window_s: int) -> int:
+        since = datetime.now(UTC) - timedelta(seconds=window_s)
+        query = select(BindFailure.count).where(*_key(account), BindFailure.window_started > since)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none() or 0
+
+    def _count(self, account: _Account, window_s: int) -> None:
+        now = datetime.now(UTC)
+        fresh = BindFailure.window_started <= now - timedelta(seconds=window_s)
+        with self._database.write() as connection:
+            maker: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            connection.execute(
+                maker(BindFailure)
+                .values(source_id=account.source_id, immutable_id=account.immutable_id, count=1, window_started=now)
+                .on_conflict_do_update(
+                    index_elements=[BindFailure.source_id, BindFailure.immutable_id],
+                    set_={"count": case((fresh, 1), else_=BindFailure.count + 1), "window_started": now},
+                )
+            )
+
+    def _forget(self, account: _Account) -> None:
+        with self._database.read() as connection:
+            known = connection.execute(select(BindFailure.count).where(*_key(account))).first()
+        if known is not None:
+            with self._database.write() as connection:
+                connection.execute(delete(BindFailure).where(*_key(account)))
+
+
+def _key(account: _Account) -> tuple[Any, Any]:
+    return BindFailure.source_id == account.source_id, BindFailure.immutable_id == account.immutable_id

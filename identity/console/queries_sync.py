@@ -1,0 +1,88 @@
+"""Read-only queries of the directory pages."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, func, or_, select
+
+from identity.directory.models import DirectorySource
+from identity.login.models import LoginSession
+from identity.people.models import SourceAccount
+from identity.sync.models import SyncChange, SyncState
+
+PAGE = 100
+
+
+def states(connection: Connection) -> dict[str, Any]:
+    """How far each directory is, and the number of its accounts, by code."""
+    accounts = select(SourceAccount.source_id, func.count().label("n")).group_by(SourceAccount.source_id).subquery()
+    query = (
+        select(
+            *(DirectorySource.code, SyncState.success_at, SyncState.failures, SyncState.paused),
+            accounts.c.n.label("accounts"),
+        )
+        .outerjoin(SyncState, SyncState.source_id == DirectorySource.id)
+        .outerjoin(accounts, accounts.c.source_id == DirectorySource.id)
+    )
+    return {row.code: row for row in connection.execute(query)}
+
+
+def changes(connection: Connection, run_id: UUID, kind: str, text: str, after: int) -> Sequence[Any]:
+    """A page of a run's changes of this kind (or `failed`, or all) whose title contains `text`."""
+    query = select(SyncChange.__table__).where(SyncChange.run_id == run_id, SyncChange.seq > after)
+    if kind == "failed":
+        query = query.where(SyncChange.error.is_not(None))
+    elif kind:
+        query = query.where(SyncChange.kind == kind)
+    if text:
+        query = query.where(or_(SyncChange.title.contains(text, autoescape=True), SyncChange.immutable_id == text))
+    return connection.execute(query.order_by(SyncChange.seq).limit(PAGE + 1)).all()
+
+
+def sessions_ending(connection: Connection, run_id: UUID, source_id: UUID, now: datetime) -> int:
+    """Live sessions of those whom the plan disables."""
+    query = (
+        select(func.count())
+        .select_from(SyncChange)
+        .join(SourceAccount, SourceAccount.immutable_id == SyncChange.immutable_id)
+        .join(LoginSession, LoginSession.user_id == SourceAccount.user_id)
+        .where(
+            SyncChange.run_id == run_id,
+            SyncChange.kind == "user_disable",
+            SourceAccount.source_id == source_id,
+            LoginSession.ended_at.is_(None),
+            LoginSession.expires_at > now,
+        )
+    )
+    return connection.execute(query).scalar_one()
+
+
+def plan_csv(connection: Connection, run_id: UUID) -> str:
+    """The whole plan, a line each change; a cell never begins like a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["kind", "entry", "title", "reason", "before", "after", "error"])
+    query = select(SyncChange.__table__).where(SyncChange.run_id == run_id).order_by(SyncChange.seq)
+    for row in connection.execute(query):
+        cells = [
+            row.kind,
+            row.immutable_id,
+            row.title,
+            row.reason,
+            _json(row.before),
+            _json(row.after),
+            row.error or "",
+        ]
+        writer.writerow([f"'{cell}" if cell[:1] in "=+-@\t\r" else cell for cell in cells])
+    return out.getvalue()
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False, sort_keys=True) if values else ""

@@ -1,0 +1,287 @@
+"""Active Directory: read whole, or by DirSync or uSNChanged what changed; deletions by tombstones.
+
+DirSync and uSNChanged only say *which* objects changed; those are read again whole, because DirSync gives no more than
+the changed attributes. A renamed organizational unit changes its own number only, though every DN below it is new, so
+it makes everything be read again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from ldap3 import BASE
+from ldap3.protocol.microsoft import dir_sync_control, show_deleted_control
+
+from identity.directory.binding import Binder
+from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, search_all, search_once
+from identity.directory.dn import parse
+from identity.directory.entries import guid, make_entry, wanted_attributes
+from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.settings import DirectorySettings
+
+DIRSYNC = "1.2.840.113556.1.4.841"
+ACCOUNT_DISABLED = 0x2
+GUIDS_AT_ONCE = 50
+LOCKOUT_S = 600.0
+# Bind refusals (MS-ADTS §3.1.1.5, AcceptSecurityContext data): which say that the password was right.
+_CODES: Mapping[str, BindResult] = {
+    "525": "wrong_password",
+    "52e": "wrong_password",
+    "530": "denied",
+    "531": "denied",
+    "532": "must_change",
+    "533": "disabled",
+    "701": "expired",
+    "773": "must_change",
+    "775": "locked",
+}
+
+
+class ActiveDirectory:
+    """A domain, by any of its domain controllers."""
+
+    def __init__(self, settings: DirectorySettings, secret: str) -> None:
+        self._settings = settings
+        self._servers = LdapServers(settings, secret)
+        self._binder = Binder(self._servers, ("objectGUID",), lambda _: None, judge)
+        self._lockout = (0, 0)
+        self._lockout_at = float("-inf")
+
+    def searches(self) -> list[tuple[EntryKind, str, str]]:
+        """What is read, in this order."""
+        s = self._settings
+        found: list[tuple[EntryKind, str, str]] = [
+            ("department", s.departments_base, s.departments_filter),
+            ("user", s.users_base, s.users_filter),
+            ("group", s.groups_base, s.groups_filter),
+        ]
+        return [one for one in found if one[1]]
+
+    def read(self, cursor: Cursor | None = None) -> Reading:
+        """Every department, user and group, or with a cursor what changed since; raises `ReadIncomplete`."""
+        with self._servers.service() as (connection, url):
+            mark = self._mark(connection)
+            if cursor and self._settings.incremental:
+                changed = self._changed_since(connection, cursor, mark)
+                if changed is not None:
+                    return self._reading_of(connection, url, *changed)
+            fresh = {**mark, **self._first_cookie(connection, mark["base"])}
+            return self._everything(connection, url, fresh)
+
+    def mark(self) -> Cursor | None:
+        """How far the domain controller is now; two equal marks: nothing has changed."""
+        with self._servers.service() as (connection, _):
+            return self._mark(connection)
+
+    def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
+        """Find the account by its objectGUID, then bind as it."""
+        return self._binder.bind(f"(objectGUID={_escaped(UUID(immutable_id))})", password)
+
+    def close(self) -> None:
+        """End the kept connections."""
+        self._servers.close()
+
+    def lockout(self) -> tuple[int, int]:
+        """As the settings say, else the domain's lockoutThreshold and lockOutObservationWindow, read now and then."""
+        if self._settings.lockout_failures:
+            return self._settings.lockout_failures, self._settings.lockout_window_s
+        if time.monotonic() - self._lockout_at > LOCKOUT_S:
+            self._lockout, self._lockout_at = self._read_lockout(), time.monotonic()
+        return self._lockout
+
+    def _read_lockout(self) -> tuple[int, int]:
+        with self._servers.service() as (connection, _):
+            base = self._mark(connection)["base"]
+            names = ["lockoutThreshold", "lockOutObservationWindow"]
+            search_once(connection, base, "(objectClass=*)", names, 5.0, search_scope=BASE)
+            raw = connection.response[0]["raw_attributes"]
+        threshold = int((raw.get("lockoutThreshold") or [b"0"])[0])
+        window = abs(int((raw.get("lockOutObservationWindow") or [b"-18000000000"])[0])) // 10_000_000
+        return threshold, window
+
+    def _mark(self, connection: Any) -> dict[str, str]:
+        """The domain's base, this controller's invocationId and its highest update sequence number: numbers of one
+        controller mean nothing to another (MS-ADTS §3.1.1.1.9)."""
+        names = ["defaultNamingContext", "highestCommittedUSN", "dsServiceName"]
+        search_once(connection, "", "(objectClass=*)", names, 5.0, search_scope=BASE)
+        root = connection.response[0]["raw_attributes"]
+        service = root["dsServiceName"][0].decode()
+        search_once(connection, service, "(objectClass=*)", ["invocationId"], 5.0, search_scope=BASE)
+        ids = connection.response[0]["raw_attributes"].get("invocationId") or [b"\0" * 16]
+        return {
+            "base": root["defaultNamingContext"][0].decode(),
+            "invocation": guid(ids[0]),
+            "usn": root["highestCommittedUSN"][0].decode(),
+        }
+
+    def _everything(self, connection: Any, url: str, cursor: Cursor) -> Reading:
+        ends = time.monotonic() + self._settings.read_timeout_s
+        raw: list[tuple[EntryKind, dict[str, Any]]] = [
+            (kind, one)
+            for kind, base, wanted in self.searches()
+            for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends)
+            if parse(one["dn"]) != parse(base)
+        ]
+        by_primary: dict[int, list[str]] = {}
+        for kind, one in raw:
+            primary = one["raw_attributes"].get("primaryGroupID")
+            if kind == "user" and primary:
+                by_primary.setdefault(int(primary[0]), []).append(one["dn"])
+        entries = tuple(self._entry(kind, one, by_primary) for kind, one in raw)
+        if not any(entry.kind == "user" for entry in entries):
+            raise ReadIncomplete("The directory holds no users.", self._settings.users_base, code="read_empty")
+        return Reading(entries, cursor=cursor, server=url)
+
+    def _attributes(self, kind: EntryKind) -> list[str]:
+        names = wanted_attributes(self._settings, kind)
+        more = {"user": ["userAccountControl", "primaryGroupID", "objectSid"], "group": ["objectSid"]}
+        return [*names, *more.get(kind, ())]
+
+    def _entry(
+        self, kind: EntryKind, found: Mapping[str, Any], by_primary: Mapping[int, Sequence[str]]
+    ) -> DirectoryEntry:
+        raw = found["raw_attributes"]
+        members: Iterable[str] | None = None
+        if kind == "group":
+            listed = [one.decode("utf-8", "replace") for one in raw.get(self._settings.attributes.member, ())]
+            members = dict.fromkeys([*listed, *by_primary.get(_rid(raw), ())])
+        flags = int((raw.get("userAccountControl") or [b"0"])[0])
+        disabled = kind == "user" and bool(flags & ACCOUNT_DISABLED)
+        return make_entry(self._settings, kind, found["dn"], raw, disabled=disabled, members=members, key=guid)
+
+    def _first_cookie(self, connection: Any, base: str) -> dict[str, str]:
+        """A DirSync cookie of now; without the right to replicate only what our account may see, else none."""
+        for object_security in (False, True):
+            found = _dirsync(connection, base, b"", self._settings.page_timeout_s, object_security)
+            if found is not None:
+                cookie = base64.b64encode(found[1]).decode()
+                return {"dirsync": cookie, "mode": "object-security" if object_security else "dirsync"}
+        return {"mode": "usn"}
+
+    def _changed_since(
+        self, connection: Any, cursor: Cursor, mark: Mapping[str, str]
+    ) -> tuple[set[str], set[str], Cursor] | None:
+        """GUIDs of what changed and of what was deleted, and the new cursor; None = read everything."""
+        if "dirsync" in cursor:
+            try:
+                cookie = base64.b64decode(cursor["dirsync"], validate=True)
+            except binascii.Error:
+                return None
+            security = cursor.get("mode") == "object-security"
+            found = _dirsync(connection, cursor["base"], cookie, self._settings.page_timeout_s, security)
+            if found is None:
+                return None
+            objects, fresh = found
+            after = {**mark, "dirsync": base64.b64encode(fresh).decode(), "mode": cursor["mode"]}
+        elif cursor.get("invocation") == mark["invocation"]:
+            if cursor["usn"] == mark["usn"]:
+                return set(), set(), dict(cursor)
+            objects, after = self._by_usn(connection, cursor), {**mark, "mode": "usn"}
+        else:
+            return None
+        deleted = {guid(one["objectGUID"][0]) for one in objects if one.get("isDeleted", [b""])[0] == b"TRUE"}
+        return {guid(one["objectGUID"][0]) for one in objects} - deleted, deleted, after
+
+    def _by_usn(self, connection: Any, cursor: Cursor) -> list[Mapping[str, Sequence[bytes]]]:
+        """What has a higher uSNChanged, tombstones with it."""
+        ends = time.monotonic() + self._settings.read_timeout_s
+        wanted = f"(uSNChanged>={int(cursor['usn']) + 1})"
+        names = ["objectGUID", "isDeleted"]
+        shown = [show_deleted_control(criticality=True)]
+        found = search_all(connection, self._settings, cursor["base"], wanted, names, ends, shown)
+        return [one["raw_attributes"] for one in found]
+
+    def _reading_of(self, connection: Any, url: str, changed: set[str], deleted: set[str], cursor: Cursor) -> Reading:
+        """The changed objects, read again whole; those that are no longer where we look are gone, too."""
+        ends = time.monotonic() + self._settings.read_timeout_s
+        entries: dict[str, DirectoryEntry] = {}
+        ordered = sorted(changed)
+        for kind, base, wanted in self.searches():
+            for start in range(0, len(ordered), GUIDS_AT_ONCE):
+                ids = "".join(f"(objectGUID={_escaped(UUID(one))})" for one in ordered[start : start + GUIDS_AT_ONCE])
+                chosen = f"(&{wanted}(|{ids}))"
+                found = list(search_all(connection, self._settings, base, chosen, self._attributes(kind), ends))
+                for one in found:
+                    if parse(one["dn"]) == parse(base):
+                        continue
+                    primary = self._primary_members(connection, one, ends) if kind == "group" else {}
+                    entry = self._entry(kind, one, primary)
+                    entries[entry.immutable_id] = entry
+        elsewhere = changed - entries.keys()
+        moved = any(entry.kind == "department" for entry in entries.values())
+        if moved or self._any_container(connection, cursor["base"], sorted(elsewhere), ends):
+            return self._everything(connection, url, cursor)
+        gone = deleted | elsewhere
+        return Reading(tuple(entries.values()), complete=False, gone=frozenset(gone), cursor=cursor, server=url)
+
+    def _any_container(self, connection: Any, base: str, ids: Sequence[str], ends: float) -> bool:
+        """Whether one of these is a container, so that names below it have changed."""
+        for start in range(0, len(ids), GUIDS_AT_ONCE):
+            wanted = "".join(f"(objectGUID={_escaped(UUID(one))})" for one in ids[start : start + GUIDS_AT_ONCE])
+            chosen = f"(&(|(objectClass=organizationalUnit)(objectClass=container))(|{wanted}))"
+            if any(search_all(connection, self._settings, base, chosen, ["objectGUID"], ends)):
+                return True
+        return False
+
+    def _primary_members(self, connection: Any, group: Mapping[str, Any], ends: float) -> dict[int, list[str]]:
+        """Users whose primary group this is; they do not stand in its `member`."""
+        rid = _rid(group["raw_attributes"])
+        wanted = f"(&{self._settings.users_filter}(primaryGroupID={rid}))"
+        found = search_all(connection, self._settings, self._settings.users_base, wanted, ["objectGUID"], ends)
+        return {rid: [one["dn"] for one in found]}
+
+
+def judge(result: Mapping[str, Any]) -> BindResult:
+    """What a refused bind says."""
+    message = str(result.get("message", ""))
+    _, marker, rest = message.partition("data ")
+    code = rest.partition(",")[0].strip().lower() if marker else ""
+    if result["result"] != INVALID_CREDENTIALS:
+        return "unavailable"
+    return _CODES.get(code, "wrong_password")
+
+
+def _dirsync(
+    connection: Any, base: str, cookie: bytes, seconds: float, object_security: bool
+) -> tuple[list[Mapping[str, Sequence[bytes]]], bytes] | None:
+    """Objects that changed since the cookie, and the next cookie; None when the directory refuses (MS-ADTS
+    §3.1.1.3.4.1.3)."""
+    found: list[Mapping[str, Sequence[bytes]]] = []
+    more = True
+    while more:
+        control = dir_sync_control(
+            criticality=True,
+            object_security=object_security,
+            ancestors_first=False,
+            public_data_only=False,
+            incremental_values=True,
+            max_length=0x7FFFFFFF,
+            cookie=cookie,
+        )
+        # All attributes: moves and deletions change name, parentGUID, isDeleted and lastKnownParent only.
+        names = ["*"] if cookie else ["objectGUID"]
+        try:
+            result = search_once(connection, base, "(objectClass=*)", names, seconds, controls=[control])
+        except (ReadIncomplete, *FAULTS):
+            return None
+        answer = result.get("controls", {}).get(DIRSYNC)
+        if answer is None:
+            return None
+        found += [one["raw_attributes"] for one in connection.response if one["type"] == "searchResEntry"]
+        more, cookie = answer["value"]["more_results"], bytes(answer["value"]["cookie"])
+    return [one for one in found if one.get("objectGUID")], cookie
+
+
+def _rid(raw: Mapping[str, Sequence[bytes]]) -> int:
+    """The last part of an objectSid (MS-DTYP §2.4.2.2)."""
+    sids = raw.get("objectSid") or [b"\0" * 8]
+    return int.from_bytes(sids[0][-4:], "little")
+
+
+def _escaped(value: UUID) -> str:
+    return "".join(f"\\{byte:02x}" for byte in value.bytes_le)

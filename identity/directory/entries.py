@@ -1,0 +1,157 @@
+"""From raw attributes to an entry: text is cleaned, binary and oversized values are left out and named."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from identity.core.errors import Invalid
+from identity.directory.dn import normalise
+from identity.directory.reader import DirectoryEntry, EntryKind, ReadIncomplete
+from identity.directory.settings import DirectorySettings
+
+VALUE_MAX = 4_096
+VALUES_MAX = 100
+MEMBERS_MAX = 200_000
+LOCKED_FOR_EVER = "000001010000Z"
+
+_FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
+_NEVER = frozenset({0, 0x7FFFFFFFFFFFFFFF})
+
+RawEntry = Mapping[str, Sequence[bytes]]
+
+
+def wanted_attributes(settings: DirectorySettings, kind: EntryKind) -> list[str]:
+    """The attributes to ask for, so that photos and certificates stay where they are."""
+    names = settings.attributes
+    by_kind: Mapping[EntryKind, tuple[str | None, ...]] = {
+        "user": (
+            *(names.login, names.name, "cn", names.family_name, names.given_name, names.mail, names.phone),
+            *(names.employee_number, names.department, names.company, names.position, names.manager),
+            *(names.valid_until, settings.disabled_when.attribute if settings.disabled_when else None),
+        ),
+        "group": (names.group_name, names.group_title, names.member),
+        "department": (names.department_code, names.department_name, names.department_company),
+    }
+    return list(dict.fromkeys(name for name in (*by_kind[kind], settings.key) if name))
+
+
+def make_entry(
+    settings: DirectorySettings,
+    kind: EntryKind,
+    dn: str,
+    raw: RawEntry,
+    *,
+    disabled: bool = False,
+    members: Iterable[str] | None = None,
+    key: Callable[[bytes], str] = bytes.decode,
+) -> DirectoryEntry:
+    """An entry of these raw attributes; raises `ReadIncomplete` when its key is hidden from us or cannot be read."""
+    names = settings.attributes
+    lower = {name.lower(): values for name, values in raw.items()}
+    ids = lower.get(settings.key.lower()) or ()
+    member_name = names.member.lower()
+    if len(ids) != 1:
+        raise ReadIncomplete(f"The directory hides {settings.key} from our account.", dn, code="no_key")
+    attributes: dict[str, tuple[str, ...]] = {}
+    skipped = []
+    for name, values in lower.items():
+        if name == member_name or name == settings.key.lower():
+            continue
+        texts = tuple(text for one in values[:VALUES_MAX] if (text := clean(one)) is not None)
+        if len(texts) != len(values):
+            skipped.append(name)
+        if texts:
+            attributes[name] = texts
+    if members is None:
+        found = lower.get(member_name, ())
+        if len(found) > MEMBERS_MAX:
+            raise ReadIncomplete("A group has more members than we read.", dn, code="group_too_large")
+        members = (text for one in found if (text := _text(one)) is not None)
+    try:
+        return DirectoryEntry(
+            kind=kind,
+            immutable_id=key(ids[0]),
+            dn=normalise(dn),
+            attributes=attributes,
+            disabled=disabled or _marked(settings, attributes),
+            members=tuple(normalised(members)),
+            valid_until=_valid_until(settings, attributes) if kind == "user" else None,
+            skipped=tuple(skipped),
+        )
+    except (Invalid, UnicodeDecodeError, ValueError) as error:
+        raise ReadIncomplete("An entry of the directory cannot be read.", f"{dn}: {error}", code="bad_entry") from None
+
+
+def normalised(members: Iterable[str]) -> Iterable[str]:
+    """Members as normalised DNs; what is no DN names nobody."""
+    for one in members:
+        try:
+            yield normalise(one)
+        except Invalid:
+            continue
+
+
+def clean(value: bytes) -> str | None:
+    """The value as one line of text without control or invisible characters; None for binary or oversized ones."""
+    text = _text(value)
+    if text is None:
+        return None
+    if text.isprintable() and text.isascii():
+        return text.strip() or None
+    kept = "".join(
+        " " if char in "\r\n\t" else char for char in text if char in "\r\n\t" or unicodedata.category(char)[0] != "C"
+    )
+    return " ".join(kept.split()) or None
+
+
+def _text(value: bytes) -> str | None:
+    if len(value) > VALUE_MAX:
+        return None
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def guid(value: bytes) -> str:
+    """An objectGUID (16 bytes, little endian; MS-DTYP §2.3.4.2) in its text form."""
+    return str(UUID(bytes_le=value))
+
+
+def _marked(settings: DirectorySettings, attributes: Mapping[str, tuple[str, ...]]) -> bool:
+    marker = settings.disabled_when
+    if LOCKED_FOR_EVER in attributes.get("pwdaccountlockedtime", ()):
+        return True
+    return marker is not None and marker.value in attributes.get(marker.attribute.lower(), ())
+
+
+def _valid_until(settings: DirectorySettings, attributes: Mapping[str, tuple[str, ...]]) -> datetime | None:
+    name = settings.attributes.valid_until
+    value = next(iter(attributes.get(name.lower(), ())), None) if name else None
+    if value is None:
+        return None
+    return parse_end(value, settings.time_zone)
+
+
+def parse_end(value: str, zone: str) -> datetime | None:
+    """An end as an aware time: generalized time (RFC 4517 §3.3.13), file time (100 ns since 1601), or a date, which
+    is the end of that day in `zone`. Raises `ValueError` for anything else: an end that we cannot read is no
+    "for ever"."""
+    if value.isdigit() and len(value) not in {8, 14}:
+        ticks = int(value)
+        if ticks in _NEVER:
+            return None
+        try:
+            return _FILETIME_EPOCH + timedelta(microseconds=ticks // 10)
+        except OverflowError:
+            return None
+    if value.endswith("Z") and value[:-1].replace(".", "").isdigit():
+        return datetime.strptime(value.partition(".")[0].rstrip("Z")[:14].ljust(14, "0"), "%Y%m%d%H%M%S").replace(
+            tzinfo=UTC
+        )
+    day = datetime.strptime(value, "%Y%m%d" if value.isdigit() else "%Y-%m-%d").date()  # noqa: DTZ007
+    return datetime.combine(day + timedelta(days=1), time(), ZoneInfo(zone)).astimezone(UTC)
