@@ -86,6 +86,7 @@ def undo(units: Units, run_id: UUID, actor: Actor, reason: str) -> Outcome:
         run = unit.db.get(SyncRun, run_id)
         if run is None:
             raise NotFound("There is no such run.")
+        _check_undoable(run)
         code = unit.db.get_one(DirectorySource, run.source_id).code
     with work_on(units, code, actor, "undo", reason, None, undo_of=run_id) as work:
         return guarded(work, lambda: _undo(work, run_id, actor, reason))
@@ -94,8 +95,7 @@ def undo(units: Units, run_id: UUID, actor: Actor, reason: str) -> Outcome:
 def _undo(work: Any, run_id: UUID, actor: Actor, reason: str) -> Outcome:
     with work.units.open(actor, write=False) as unit:
         run = unit.db.get_one(SyncRun, run_id)
-        if run.state != "applied":
-            raise Conflict(f"This run is {run.state}; only an applied one can be undone.", code="run_state")
+        _check_undoable(run)
         query = select(SyncChange.__table__).where(SyncChange.run_id == run_id, SyncChange.error.is_(None))
         done = list(unit.db.execute(query.order_by(SyncChange.seq.desc())))
         if not done and run.changes:
@@ -113,6 +113,11 @@ def _undo(work: Any, run_id: UUID, actor: Actor, reason: str) -> Outcome:
         unit.record(_record(Kind.SYNC_UNDONE, work.source, {"run": str(run_id), "by": str(work.run_id)}))
         counts = dict(row.counts)
     return apply_stored(work, counts)
+
+
+def _check_undoable(run: SyncRun) -> None:
+    if run.state != "applied" or run.mode != "apply":
+        raise Conflict(f"This run is {run.state}; only an applied one can be undone.", code="run_state")
 
 
 def inverse(done: Sequence[Any], known: KnownDirectory) -> tuple[Change, ...]:

@@ -279,3 +279,16 @@ def test_a_failing_source_is_tried_again_later_and_later(staffed: Company) -> No
             assert row.failures <= failures + 1
     with staffed.world.database.read() as connection:
         assert set(connection.execute(select(UserState.state)).scalars()) == {"active"}
+
+
+def test_id_01_02_spellings_reserved_and_invisible_logins_make_no_identity(company: Company) -> None:
+    company.source.add("lisi", o="XH01")
+    company.source.add("administrator", o="XH01")
+    company.source.add("ＬＩＳＩ", o="XH01")
+    company.source.add("wang\u200bwu", o="XH01")
+    outcome = company.sync()
+    assert outcome.state == "applied"
+    states = company.states()
+    assert "administrator" not in states
+    assert not any(one != one.strip() or "\u200b" in one for one in states)
+    assert sum(one.casefold() in {"lisi", "ｌｉｓｉ"} for one in states) <= 1

@@ -5,8 +5,8 @@ from alembic import op
 
 from identity.core.db import Json, UtcDateTime
 
-revision = "0009_sync_plans"
-down_revision = "0008_reports_alarms"
+revision = "0010_sync_plans"
+down_revision = "0009_key_since"
 branch_labels = None
 depends_on = None
 
