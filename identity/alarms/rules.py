@@ -112,11 +112,23 @@ def _dormant_used(view: View) -> Iterator[Finding]:
             yield Finding(f"record:{record_id}", 1, {"user": str(user_id), "last": before.isoformat()})
 
 
+def _sync_stopped(view: View) -> Iterator[Finding]:
+    """Directories whose runs failed or are held by the guard; a source that goes on failing is told of once."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for body in _bodies(view, Kind.SYNC_HELD, Kind.SYNC_FAILED):
+        found.setdefault(str(body.get("resource_id")), []).append(body)
+    for code, bodies in sorted(found.items()):
+        if len(bodies) >= view.threshold:
+            data = bodies[0].get("data", {})
+            yield Finding(f"directory:{code}", len(bodies), {"run": data.get("run"), "error": data.get("error")})
+
+
 RULES: Mapping[str, Rule] = {
     "brute-force": Rule(_("Many refused sign-ins"), _brute_force, 20, 600),
     "mass-grant": Rule(_("Many roles assigned by one person"), _mass_grant, 20, 600),
     "odd-hours": Rule(_("An administrator at odd hours"), _odd_hours, 1, 3_600, once=True),
     "dormant-used": Rule(_("A dormant account was used"), _dormant_used, 90, 3_600, once=True),
+    "sync-stopped": Rule(_("A directory sync failed or is held"), _sync_stopped, 1, 900),
 }
 
 

@@ -90,7 +90,6 @@ LABELS: Mapping[str, str] = {
     "active_directory": "Active Directory",
     "ldif": _("LDIF file"),
     "ldap": "LDAP",
-    "table": _("table"),
     # Who acts.
     "application": _("application"),
     "system": _("system"),

@@ -17,7 +17,7 @@ class DirectorySource(Keyed, Base):
     __tablename__ = "directory_source"
     __table_args__ = (
         UniqueConstraint("code"),
-        CheckConstraint("kind IN ('openldap', 'active_directory', 'ldif')", name="kind"),
+        CheckConstraint("kind IN ('openldap', 'active_directory', 'ldap', 'ldif')", name="kind"),
     )
 
     code: Mapped[str]

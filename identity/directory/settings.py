@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from identity.core.errors import Invalid
 from identity.directory.dn import parse
 
-DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif", "table"]
-FILES: frozenset[str] = frozenset({"ldif", "table"})
+DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif"]
+FILES: frozenset[str] = frozenset({"ldif"})
 
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=")
 
@@ -32,7 +32,7 @@ class AttributeMap(_Value):
     """Which attribute holds what; None = the source does not say it, and what we hold stays.
 
     `department` holds a department's code or DN (None: the department in whose subtree the entry lies), `company`
-    a company's code, `manager` a DN (in a table: a key). `valid_until` holds a generalized time (RFC 4517 §3.3.13),
+    a company's code, `manager` a DN. `valid_until` holds a generalized time (RFC 4517 §3.3.13),
     a date, or Active Directory's file time.
     """
 
@@ -104,7 +104,7 @@ class DirectorySettings(_Value):
     """
 
     kind: DirectoryKind
-    path: str = Field("", description="File of an LDIF, CSV or XLSX source.")
+    path: str = Field("", description="File of an LDIF source.")
     urls: tuple[str, ...] = Field((), description="ldap:// or ldaps:// addresses, tried in this order.")
     tls: Literal["ldaps", "starttls", "none"] = "ldaps"
     ca_file: str | None = None

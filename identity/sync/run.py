@@ -7,6 +7,8 @@ passed the guard as a whole.
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +42,8 @@ from identity.sync.plan_users import make
 
 LEASE_S = 120
 STORE = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +249,8 @@ def work_on(
         unit.record(_record(Kind.SYNC_STARTED, source, {"mode": mode, "run": str(run_id)}))
         unit.db.flush()
         unit.db.expunge(source)
-    try:
+    with _kept(units, actor, held):
         yield Work(units, source, run_id, actor, held, progress)
-    finally:
-        with units.open(actor) as unit:
-            release(unit.db, held, unit.now)
 
 
 @contextmanager
@@ -265,9 +266,31 @@ def reopened(units: Units, run_id: UUID, actor: Actor, reason: str, expected: st
         if run.state != expected:
             raise Conflict(f"This run is {run.state}, no longer {expected}.", code="run_state")
         unit.db.expunge(source)
-    try:
+    with _kept(units, actor, held):
         yield Work(units, source, run_id, actor, held)
+
+
+@contextmanager
+def _kept(units: Units, actor: Actor, held: Held) -> Iterator[None]:
+    """Renew the lease while a directory takes its time, and give it back at the end."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(LEASE_S / 3):
+            try:
+                with units.open(actor) as unit:
+                    renew(unit.db, held, unit.now, LEASE_S)
+            except TesseraError as error:
+                # A lost lease shows at the next write, which it refuses.
+                _log.warning("%s was not renewed: %s", held.name, error)
+
+    keeper = threading.Thread(target=keep, name=held.name, daemon=True)
+    keeper.start()
+    try:
+        yield
     finally:
+        done.set()
+        keeper.join()
         with units.open(actor) as unit:
             release(unit.db, held, unit.now)
 

@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
 
+from identity.alarms.check import check
+from identity.alarms.models import Alarm
+from identity.audit.index import index_new
 from identity.core.errors import Conflict, NotFound
 from identity.core.lease import Lease, acquire, release
 from identity.core.record import Actor
@@ -292,3 +295,15 @@ def test_id_01_02_spellings_reserved_and_invisible_logins_make_no_identity(compa
     assert "administrator" not in states
     assert not any(one != one.strip() or "\u200b" in one for one in states)
     assert sum(one.casefold() in {"lisi", "ｌｉｓｉ"} for one in states) <= 1
+
+
+def test_an_alarm_tells_of_a_held_run(staffed: Company) -> None:
+    leave(staffed, 6)
+    held = staffed.sync()
+    now = later(staffed, 1)
+    index_new(staffed.world.database, now)
+    check(staffed.world.units, now, UTC)
+    with staffed.world.database.read() as connection:
+        alarm = connection.execute(select(Alarm.__table__).where(Alarm.rule == "sync-stopped")).one()
+    assert alarm.key == "directory:hq"
+    assert alarm.detail["run"] == str(held.run_id)
