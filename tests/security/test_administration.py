@@ -37,7 +37,7 @@ from identity.roles.service_admin_grants import add_admin_grant, revoke_admin_gr
 from identity.roles.service_administrators import decide, propose
 from identity.roles.service_assignments import assign, bootstrap_administrator, revoke
 from identity.roles.service_policy import change_rules, load_rules, put_role, version_in_force
-from tests.world import COMPANY, PASSWORD, World, with_files
+from tests.world import COMPANY, World, with_files
 
 CNY = "CNY"
 TOWN: dict[str, Any] = {
@@ -67,8 +67,8 @@ class Town:
     def __init__(self, world: World) -> None:
         self.world = world
         with world.unit() as unit:
-            bootstrap_administrator(unit, "sec", "Sec", ["security-admin"], PASSWORD, set_password)
-            bootstrap_administrator(unit, "sys", "Sys", ["system-admin"], PASSWORD, set_password)
+            bootstrap_administrator(unit, "sec", "Sec", ["security-admin"])
+            bootstrap_administrator(unit, "sys", "Sys", ["system-admin"])
         self.ids = {name: self.user(name) for name in ("sec", "sys")}
         for name, company, unit_code in (("adm", "C1", None), ("ann", "C1", "D1"), ("bob", "C2", None)):
             self.ids[name] = world.person(name)

@@ -28,7 +28,8 @@ def keep(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         url = server.database()
     made = Town(url, folder, TOWN, admin_url=ADMIN, admin_networks=("127.0.0.0/8",))
     with made.unit() as unit:
-        bootstrap_administrator(unit, "boss", "Boss", ["security-admin"], PASSWORD, authenticate.set_password)
+        made_boss = bootstrap_administrator(unit, "boss", "Boss", ["security-admin"])
+        authenticate.set_password(unit, made_boss, PASSWORD)
     yield made
     made.close()
 

@@ -35,7 +35,8 @@ def city(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     root.chmod(0o600)
     made = Town(url, folder, TOWN, tessera_demo=False, public_url="https://id.example", root_key_file=root)
     with made.unit() as unit:
-        bootstrap_administrator(unit, "boss", "Boss", ["system-admin"], PASSWORD, authenticate.set_password)
+        made_boss = bootstrap_administrator(unit, "boss", "Boss", ["system-admin"])
+        authenticate.set_password(unit, made_boss, PASSWORD)
     yield made
     made.close()
 

@@ -26,7 +26,7 @@ from identity.roles.models import HeldGain
 from identity.roles.service_assignments import assign, bootstrap_administrator
 from identity.roles.service_duties import library, mitigate, release_gain
 from identity.roles.service_policy import change_rules, load_rules, version_in_force
-from tests.world import COMPANY, PASSWORD, World, with_files
+from tests.world import COMPANY, World, with_files
 
 PAIR = {"pair": "P13", "a": ["expense:cashier"], "b": [["erp", "voucher", "post"]]}
 TOWN: dict[str, Any] = {
@@ -206,7 +206,7 @@ def test_one_role_of_a_set_blocks_the_other_for_every_identity_of_the_person_unt
 @pytest.mark.case("PE-07")
 def test_no_path_leaves_the_installation_without_a_security_administrator(town: World) -> None:
     with town.unit() as unit:
-        bootstrap_administrator(unit, "sec", "Sec", ["security-admin"], PASSWORD, set_password)
+        bootstrap_administrator(unit, "sec", "Sec", ["security-admin"])
         sec = unit.db.execute(select(User.id).where(User.login == "sec")).scalar_one()
     tries: list[dict[str, Any]] = [
         {"state": "disabled"},
@@ -222,7 +222,7 @@ def test_no_path_leaves_the_installation_without_a_security_administrator(town: 
 @pytest.mark.case("PE-09")
 def test_the_three_administrators_are_three_persons(town: World) -> None:
     with pytest.raises(Conflict, match="three"), town.unit() as unit:
-        bootstrap_administrator(unit, "all", "All", ["security-admin", "audit-admin"], PASSWORD, set_password)
+        bootstrap_administrator(unit, "all", "All", ["security-admin", "audit-admin"])
 
 
 def test_the_library_has_the_thirty_pairs() -> None:

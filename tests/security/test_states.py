@@ -331,7 +331,8 @@ PATHS: dict[str, Path] = {
 def boss(town: Town) -> tuple[str, UUID]:
     """The one administrator of the town."""
     with town.unit() as unit:
-        bootstrap_administrator(unit, "boss", "Boss", ["system-admin"], PASSWORD, authenticate.set_password)
+        made_boss = bootstrap_administrator(unit, "boss", "Boss", ["system-admin"])
+        authenticate.set_password(unit, made_boss, PASSWORD)
     return "boss", next(one.id for one in town.snapshot().users.values() if one.login == "boss")
 
 
