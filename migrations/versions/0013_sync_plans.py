@@ -13,7 +13,7 @@ depends_on = None
 STATES = ("running", "applying", "applied", "planned", "held", "failed", "rejected", "superseded", "undone")
 OLD_STATES = ("running", "applied", "planned", "held", "failed")
 MODES, OLD_MODES = ("apply", "dry_run", "undo"), ("apply", "dry_run")
-KINDS, OLD_KINDS = ("openldap", "active_directory", "ldap", "ldif", "table"), ("openldap", "active_directory", "ldif")
+KINDS, OLD_KINDS = ("openldap", "active_directory", "ldap", "ldif"), ("openldap", "active_directory", "ldif")
 NEW_COLUMNS = (
     ("complete", sa.Boolean(), False, sa.true()),
     ("server", sa.Text(), True, None),

@@ -11,9 +11,10 @@ import pytest
 from identity.access.decide import Access
 from identity.apps.inputs import CasInput
 from identity.apps.service import set_application_status
-from identity.cas.models import ServiceTicket
+from identity.cas.models import ServiceTicket, purge
 from identity.core.unit import Units
-from identity.jobs.tasks import Purges, tasks
+from identity.events.deliver import Composers
+from identity.jobs.tasks import tasks
 from identity.login.logout import LogoutNotifiers
 from identity.people.service import set_user_state
 from tests.integration.cas.service import SERVICE, code_of, enter, register, ticket_of, validate
@@ -112,9 +113,9 @@ def test_a_ticket_ends_after_ten_seconds_whatever_job_runs(world: World) -> None
     with world.later(seconds=100):
         assert code_of(validate(world, slow)) == "success"
     unused = ticket_of(enter(browser))
-    things = (Units, Access, LogoutNotifiers, Purges)
-    parts = [world.things[one] for one in things]
-    jobs = {job.name: job for job in tasks(world.settings, world.database, *parts)}
+    parts = [world.things[one] for one in (Units, Access, LogoutNotifiers, Composers)]
+    root = world.app.extensions["tessera_root"]
+    jobs = {job.name: job for job in tasks(world.settings, world.database, *parts, root, [purge])}
     with world.unit() as unit:
         assert unit.db.query(ServiceTicket).count() > 0
         now = unit.now
