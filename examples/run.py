@@ -140,7 +140,8 @@ class Demo:
         port = self.ports[0]
         words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
         self.spawn("server", env, "-m", "granian", *words.split(), "wsgi:application")
-        self.spawn("worker", env, "-m", "flask", "--app", "wsgi", "identity", "worker")
+        for job in ("worker", "seal"):
+            self.spawn(job, env, "-m", "flask", "--app", "wsgi", "identity", job)
         for name in NAMES[1:]:
             # An application gets its own secrets and nothing of the server's.
             private = {f"{name.upper()}_{kind}": kind for kind in ("PDP_SECRET", "CLIENT_SECRET")}

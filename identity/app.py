@@ -62,31 +62,18 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     access = Access(snapshots)
     recorder = Recorder(database, Buffered(settings.tessera_var / "recorder"))
     units = Units(database, recorder, feed, access.guard)
-    notifiers, composers = LogoutNotifiers(), Composers()
-    verifiers = Verifiers(database)
+    notifiers, composers = LogoutNotifiers(), Composers(mail=_mailer(settings))
 
     for thing in (settings, database, feed, keyring, registry, access, recorder, units, notifiers, composers):
         web.provide(app, thing)
-    if settings.smtp_url is not None:
-        composers.mail = _mailer(settings.smtp_url.get_secret_value(), settings.mail_from)
-    web.provide(app, verifiers, as_type=DirectoryVerifier)
+    web.provide(app, Verifiers(database), as_type=DirectoryVerifier)
     web.provide(app, PageGate(), as_type=web.Gate)
     app.extensions["tessera_root"] = root
     units.watched_by(watch)
 
     install_presentation(app)
     web.install(app, _error_page)
-    for blueprint in (
-        login_routes.bp,
-        account_routes.bp,
-        setup_routes.bp,
-        *oauth.blueprints,
-        *saml.blueprints,
-        *cas.blueprints,
-        *console.blueprints,
-    ):
-        app.register_blueprint(blueprint)
-    app.cli.add_command(identity_cli)
+    _blueprints(app)
     _bind_logout(notifiers, composers, keyring, registry, settings)
 
     routes = [
@@ -126,7 +113,26 @@ def _bind_logout(
     notifiers.onward = saml.onward
 
 
-def _mailer(smtp_url: str, sender: str) -> Mail:
+def _blueprints(app: Flask) -> None:
+    for blueprint in (
+        login_routes.bp,
+        account_routes.bp,
+        setup_routes.bp,
+        *oauth.blueprints,
+        *saml.blueprints,
+        *cas.blueprints,
+        *console.blueprints,
+    ):
+        app.register_blueprint(blueprint)
+    app.cli.add_command(identity_cli)
+
+
+def _mailer(settings: Settings) -> Mail | None:
+    """The way of our mail, where a mail server is set."""
+    if settings.smtp_url is None:
+        return None
+    smtp_url, sender = settings.smtp_url.get_secret_value(), settings.mail_from
+
     def mail(address: str, payload: Mapping[str, Any]) -> None:
         file = payload.get("file")
         send_mail(smtp_url, sender, address, payload["subject"], payload["text"], tuple(file) if file else None)

@@ -25,11 +25,13 @@ from identity.people.models import (
     Employment,
     Group,
     GroupEdge,
+    GroupNaming,
     Membership,
     Person,
     PersonProfile,
     SourceAccount,
     User,
+    UserAttribute,
     UserState,
 )
 
@@ -92,6 +94,7 @@ def add_accounts(unit: Unit, source_id: UUID, accounts: Sequence[NewAccount]) ->
         for one in accounts
     ]
     unit.facts.add_rows(UserState, states)
+    unit.facts.add_rows(UserAttribute, [_login_row(one.user_id, one.login) for one in accounts])
     unit.facts.add_rows(
         Employment, [_job_row(one.person_id, one.user_id, one.job, new_id()) for one in accounts if one.job.company_id]
     )
@@ -172,6 +175,11 @@ def set_logins(unit: Unit, wanted: Sequence[tuple[Identity, str]]) -> None:
         unit.db.execute(update(User).where(User.id == who.user_id).values(login=login, login_key=f"\n{who.user_id}"))
     for who, login in wanted:
         unit.db.execute(update(User).where(User.id == who.user_id).values(login_key=fold_login(login)))
+    known = _open(
+        unit, UserAttribute, UserAttribute.user_id, [who.user_id for who, _ in wanted], UserAttribute.name == "login"
+    )
+    unit.facts.close(UserAttribute, [row.id for row in known.values()])
+    unit.facts.add_rows(UserAttribute, [_login_row(who.user_id, login) for who, login in wanted])
     for who, login in wanted:
         before, after = {"login": who.login}, {"login": login}
         _record(unit, Kind.USER_RENAMED, who.user_id, who.person_id, who.login, before=before, after=after)
@@ -274,6 +282,7 @@ def add_groups(unit: Unit, source_id: UUID, groups: Sequence[tuple[str, str, str
         for key, name, title, dn in groups
     ]
     insert_rows(unit.db.connection(), Group, rows)
+    unit.facts.add_rows(GroupNaming, [{"group_id": ids[key], "name": name} for key, name, _, _ in groups])
     for _, name, title, _ in groups:
         unit.record(
             Record(
@@ -301,6 +310,11 @@ def _open(unit: Unit, table: type[Fact], column: Any, ids: Sequence[UUID], *wher
 def _chunks(ids: Sequence[T]) -> Iterable[Sequence[T]]:
     for start in range(0, len(ids), 500):
         yield ids[start : start + 500]
+
+
+def _login_row(user_id: UUID, login: str) -> dict[str, Any]:
+    """Conditions may read the login, so that it is a fact as well."""
+    return {"user_id": user_id, "name": "login", "value": login}
 
 
 def _job_row(person_id: UUID, user_id: UUID, job: Job, employment_id: UUID) -> dict[str, Any]:

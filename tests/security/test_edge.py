@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -280,7 +281,7 @@ def test_df_01_a_fresh_installation_has_no_account_and_no_open_door(tmp_path: Pa
     with world.unit() as unit:
         assert unit.db.query(User).count() == 0
     root = tmp_path / "outside.key"
-    root.write_bytes(bytes(32))
+    root.write_bytes(secrets.token_bytes(32))
     root.chmod(0o600)
     app = create_app(
         Settings(tessera_var=tmp_path / "own", public_url="https://id.example", root_key_file=root, log_level="ERROR")

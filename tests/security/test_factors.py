@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +32,7 @@ def city(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         server: Postgres = request.getfixturevalue("postgres")
         url = server.database()
     root = folder / "root.key"
-    root.write_bytes(b"r" * 32)
+    root.write_bytes(secrets.token_bytes(32))
     root.chmod(0o600)
     made = Town(url, folder, TOWN, tessera_demo=False, public_url="https://id.example", root_key_file=root)
     with made.unit() as unit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import secrets
 import stat
 from pathlib import Path
 from typing import Any
@@ -121,14 +122,15 @@ def test_the_key_set_shows_public_halves_of_good_keys_to_everybody(town: Town) -
 @pytest.mark.case("KY-06", "DF-02")
 def test_a_root_key_that_others_can_read_stops_the_start(tmp_path: Path) -> None:
     path = tmp_path / "root.key"
-    path.write_bytes(b"k" * 32)
+    key = secrets.token_bytes(32)
+    path.write_bytes(key)
     path.chmod(0o644)
     given = {"public_url": "https://id.example", "root_key_file": path, "tessera_var": tmp_path}
     settings = Settings.model_validate(given)
     with pytest.raises(SettingsError, match="readable by others"):
         load_root(settings)
     path.chmod(0o600)
-    assert load_root(settings) == b"k" * 32
+    assert load_root(settings) == key
     path.write_bytes(b"short")
     with pytest.raises(SettingsError, match="32 bytes"):
         load_root(settings)

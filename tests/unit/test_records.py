@@ -15,6 +15,8 @@ STEPS = {
     "put_position": "put_employment",
     "rebuild_closure": "put_org_unit",
     "save_version": "publish",
+    "see_accounts": "what a source was seen to say; what changed by it is recorded by its service",
+    "ensure_console_role": "bootstrap_administrator",
 }
 
 

@@ -17,7 +17,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from identity.apps.inputs import ApplicationInput, CasInput, OidcInput, SamlInput
 from identity.apps.service import get_application, put_application, put_cas_service, put_oidc_client, put_saml_sp
 from identity.core.unit import Units
-from identity.events.deliver import deliver_due
+from identity.events.deliver import Composers, deliver_due
 from identity.people.inputs import Profile
 from identity.people.service import update_profile
 from tests.integration.saml.sp import key_pair
@@ -142,7 +142,7 @@ def test_a_module_signs_a_person_in_and_hears_of_the_logout(parties: Parties, ht
     with world.unit() as unit:
         now = unit.now
     # SAML went through the browser; the others hear from the outbox.
-    assert deliver_due(world.things[Units], now) == (0 if module == "saml" else 1)
+    assert deliver_due(world.things[Units], now, world.things[Composers]) == (0 if module == "saml" else 1)
     assert browser.http.get(f"{apache.url}/{module}/page").status_code in {302, 303}, apache.log()
 
 
