@@ -29,10 +29,11 @@ def translations() -> dict[catalogue.Message, str]:
     return found
 
 
-def test_every_sentence_has_a_translation() -> None:
+def test_every_sentence_has_a_translation_and_none_is_stale() -> None:
     wanted, known = catalogue.messages(), translations()
     help_text = "; run `python -m tests.catalogue` and translate what it adds"
     assert sorted(map(str, wanted - known.keys())) == [], help_text
+    assert sorted(map(str, known.keys() - wanted)) == [], help_text
     assert [text for text, chinese in known.items() if not chinese] == [], "no translation"
 
 
