@@ -31,6 +31,7 @@ from identity.apps.models import (
 from identity.audit.kinds import Kind
 from identity.core.errors import Conflict, NotFound, Stale
 from identity.core.record import Record
+from identity.core.rows import set_values
 from identity.core.secrets import digest, new_id, new_secret
 from identity.core.unit import Unit
 
@@ -67,7 +68,7 @@ def put_application(unit: Unit, wanted: ApplicationInput, *, managed_by: str = "
         unit.db.add(row)
         unit.db.flush()
         _record(unit, Kind.APPLICATION_CREATED, row, after=values)
-    elif before := _changes(row, values):
+    elif before := set_values(row, values):
         row.row_version += 1
         _record(
             unit,
@@ -201,7 +202,7 @@ def _put_face(
                 f"{next(iter(key.values()))!r} belongs to another application.",
                 code="face_taken",
             )
-        before = _changes(row, values)
+        before = set_values(row, values)
         if not before:
             return cast(AnyFace, row)
     unit.facts.touch("app")
@@ -310,14 +311,6 @@ def put_account_id(unit: Unit, app: Application, user_id: UUID, account_id: str)
     _record(
         unit, Kind.ACCOUNT_LINKED, app, user=user_id, before={"account_id": before}, after={"account_id": account_id}
     )
-
-
-def _changes(row: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Set what differs and return what it was."""
-    before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
-    for name in before:
-        setattr(row, name, values[name])
-    return before
 
 
 def _record(unit: Unit, kind: Kind, app: Application, **parts: Any) -> None:

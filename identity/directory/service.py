@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from identity.audit.kinds import Kind
 from identity.core.record import Record
+from identity.core.rows import set_values
 from identity.core.unit import Unit
 from identity.directory.models import DirectorySource
 
@@ -22,9 +23,7 @@ def put_directory(unit: Unit, code: str, values: Mapping[str, Any]) -> Directory
         unit.db.add(row)
         _changed(unit, row, None, values)
         return row
-    before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
-    for name in before:
-        setattr(row, name, values[name])
+    before = set_values(row, values)
     if before:
         _changed(unit, row, before, {name: values[name] for name in before})
     return row

@@ -18,6 +18,7 @@ from identity.audit.query import complete_to
 from identity.core.errors import NotFound
 from identity.core.i18n import gettext
 from identity.core.record import Record
+from identity.core.rows import set_values
 from identity.core.unit import Unit
 from identity.reports.catalogue import REPORTS, Source
 from identity.reports.inputs import ScheduleInput
@@ -93,9 +94,7 @@ def put_schedule(unit: Unit, wanted: ScheduleInput, *, managed_by: str = "consol
         unit.db.add(row)
         _changed(unit, wanted.code, None, values)
         return row
-    before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
-    for name in before:
-        setattr(row, name, values[name])
+    before = set_values(row, values)
     if before:
         _changed(unit, wanted.code, before, {name: values[name] for name in before})
     return row

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from identity.audit.kinds import Kind
 from identity.core.record import Record
+from identity.core.rows import set_values
 from identity.core.unit import Unit
 from identity.shipping.inputs import TargetInput
 from identity.shipping.models import ShipTarget
@@ -29,9 +30,7 @@ def put_target(unit: Unit, wanted: TargetInput, *, managed_by: str = "console") 
         unit.db.add(row)
         _changed(unit, wanted.code, None, values)
         return row
-    before = {name: getattr(row, name) for name, value in values.items() if getattr(row, name) != value}
-    for name in before:
-        setattr(row, name, values[name])
+    before = set_values(row, values)
     if before:
         _changed(unit, wanted.code, before, {name: values[name] for name in before})
     return row

@@ -6,13 +6,14 @@ import contextlib
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 from tests.servers.slapd import loopback
 
 
-class _Listener:
+class _Listener(ABC):
     """Accepts connections on a loopback address of its own while the context is open."""
 
     def __init__(self) -> None:
@@ -53,8 +54,9 @@ class _Listener:
             self._open.append(client)
             self._spawn(self._serve, client)
 
+    @abstractmethod
     def _serve(self, client: socket.socket) -> None:
-        raise NotImplementedError
+        """Speak with one client; runs on a thread of its own."""
 
 
 class Proxy(_Listener):
