@@ -79,7 +79,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     routes = [
         *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
         *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
-        *api.routes(registry, database, recorder),
+        *api.routes(registry, access, database, recorder),
         *oauth.hot_routes(settings, database, keyring, registry, access, recorder),
         *cas.hot_routes(settings, database, registry, access, recorder),
     ]

@@ -14,7 +14,7 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cas, cli_audit, oauth, saml
+from identity import cas, cli_audit, cli_explain, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
@@ -43,6 +43,7 @@ ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM
 
 identity_cli = AppGroup("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
+cli_explain.register(identity_cli)
 
 
 class _DryRun(Exception):

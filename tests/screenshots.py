@@ -60,6 +60,20 @@ def _record(page: Page) -> None:
     page.wait_for_selector(".crumbs")
 
 
+def _why(page: Page) -> None:
+    page.goto(
+        f"https://{CONSOLE}/admin/explain?person=wangwu&application=expense&action=approve&type=claim"
+        "&object=BX-2026-0001&company=XH01&org_unit=RD&amount=3000.00"
+    )
+    page.wait_for_selector(".verdict")
+
+
+def _why_recorded(page: Page) -> None:
+    _record(page)
+    page.click(".actions .primary")
+    page.wait_for_selector(".verdict")
+
+
 PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "sign-in": ("", _portal),
     "portal": ("zhangsan", _portal),
@@ -79,6 +93,8 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "sync-run": ("secadmin", _run),
     "audit": ("auditor", _console("/admin/audit?application=expense")),
     "audit-record": ("auditor", _record),
+    "why": ("secadmin", _why),
+    "why-recorded": ("auditor", _why_recorded),
 }
 """Name → (who looks, how to get there)."""
 
@@ -155,6 +171,6 @@ def _live(page: Page, site: Site) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        make(Path(sys.argv[1]), tuple(PAGES))
+        make(Path(sys.argv[1]), tuple(sys.argv[2:]) or tuple(PAGES))
     else:
         make(FOLDER, KEPT)

@@ -114,6 +114,7 @@ class Kind(StrEnum):
     SEARCH_SAVED = "audit.search.saved"
     AUDIT_EXPORTED = "audit.record.exported"
     AUDIT_READ = "audit.record.read"
+    DECISION_EXPLAINED = "audit.decision.explained"
     AUDIT_REDACTED = "audit.personal.redacted"
     AUDIT_PURGED = "audit.records.purged"
     RETENTION_CHANGED = "audit.retention.changed"
@@ -242,6 +243,7 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SEARCH_SAVED: "{actor} changed a saved search",
     Kind.AUDIT_EXPORTED: "{actor} exported audit records",
     Kind.AUDIT_READ: "{actor} read an audit record",
+    Kind.DECISION_EXPLAINED: "{actor} read why {person} may or may not {action} {resource}",
     Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",
     Kind.AUDIT_PURGED: "Audit records of {resource} were removed after their retention",
     Kind.RETENTION_CHANGED: "The retention of the audit was changed",

@@ -116,8 +116,9 @@ def semantic(body: Mapping[str, Any]) -> Semantic:
     return chosen  # type: ignore[no-any-return]
 
 
-def answer(decided: Decided, record: Record) -> dict[str, Any]:
-    """The response to one evaluation; the reason is a code and a sentence for the person."""
+def answer(decided: Decided, record: Record, app: App) -> dict[str, Any]:
+    """The response to one evaluation: the reason is a code and a sentence for the person; which rules decided is told
+    to an application with the right `explain`."""
     english, chinese = REASONS.get(decided.reason, REASONS["no_permission"])
     context: dict[str, Any] = {
         "id": str(record.id),
@@ -126,6 +127,8 @@ def answer(decided: Decided, record: Record) -> dict[str, Any]:
         "policy_version": decided.policy_version,
         "facts_revision": decided.facts_revision,
     }
+    if "explain" in app.rights:
+        context["reason_admin"] = {"code": decided.reason, "rules": list(decided.rules)}
     if decided.obligations:
         context["obligations"] = list(decided.obligations)
     return {"decision": decided.permit, "context": context}

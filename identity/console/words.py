@@ -44,6 +44,18 @@ LABELS: Mapping[str, str] = {
     "user": _("User"),
     "role": _("Role"),
     "assignment": _("Assignment"),
+    "mapping": _("Mapping"),
+    "permission": _("Permission"),
+    "record": _("Record"),
+    "decision": _("Decision"),
+    "person": _("Person"),
+    # What a way is checked for.
+    "validity": _("Validity of the role"),
+    "rule_validity": _("Validity of the permission"),
+    "scope": _("Scope"),
+    "limit": _("Limit"),
+    "condition": _("Condition"),
+    "duty": _("Duties of the session"),
     # Kinds of planned changes.
     "department_add": _("Department added"),
     "department_update": _("Department changed"),
@@ -155,6 +167,12 @@ REASONS: Mapping[str, str] = {
     "subject_disabled": _("The account is disabled."),
     "subject_expired": _("The account is no longer valid."),
     "resource_invalid": _("The name of the resource is not in its normal form."),
+    # Why a mapping row gave nothing.
+    "mapping_source": _("The person is not in its source."),
+    "mapping_condition": _("The person does not meet its condition."),
+    "mapping_excluded": _("Another mapping excludes the person."),
+    "gain_held": _("It is held back: it would join separated duties."),
+    "mapping_scope": _("Nothing is left of its scope or limit."),
     # Sign-in.
     "unknown_user": _("Nobody has this user name."),
     "wrong_password": _("The password is wrong."),

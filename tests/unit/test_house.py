@@ -40,8 +40,8 @@ ONLY_IN = {
     "joserfc": ("identity/core/jose.py",),
     "casbin": ("policies/casbin_form.py",),
 }
-# `console` shows what the areas beside it run; `jobs` runs what they own.
-NEIGHBOURS = {("console", "jobs")}
+# `console` shows what the areas beside it run; `jobs` runs what they own; `api` explains AuthZEN's own requests.
+NEIGHBOURS = {("console", "jobs"), ("api", "authzen")}
 
 
 def imports(tree: ast.AST) -> list[tuple[str, int]]:
