@@ -62,10 +62,18 @@ def _record(page: Page) -> None:
 
 def _why(page: Page) -> None:
     page.goto(
-        f"https://{CONSOLE}/admin/explain?person=wangwu&application=expense&action=approve&type=claim"
-        "&object=BX-2026-0001&company=XH01&org_unit=RD&amount=3000.00"
+        f"https://{CONSOLE}/admin/explain?person=lisi&application=expense&action=approve&type=claim"
+        "&object=BX-2026-0001&company=XH01&org_unit=RD&amount=3000.00&submitter=zhangsan"
     )
     page.wait_for_selector(".verdict")
+
+
+def _why_denied(page: Page) -> None:
+    _why(page)
+    page.fill("input[name=amount]", "8000.00")
+    page.fill("input[name=org_unit]", "FI")
+    page.click("main form.panel button.primary")
+    page.wait_for_selector(".verdict.bad")
 
 
 def _why_recorded(page: Page) -> None:
@@ -94,6 +102,7 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "audit": ("auditor", _console("/admin/audit?application=expense")),
     "audit-record": ("auditor", _record),
     "why": ("secadmin", _why),
+    "why-denied": ("secadmin", _why_denied),
     "why-recorded": ("auditor", _why_recorded),
 }
 """Name → (who looks, how to get there)."""

@@ -21,6 +21,9 @@ def test_a_question_is_answered_with_the_whole_chain(console: Console) -> None:
     assert kinds == ["Person", "Group", "Mapping", "Role", "Permission", "Decision"]
     assert "sod_evidence_missing" in page.text
     assert "since version" in page.text
+    page = console.visitor("secadmin").get(question(amount="4000.00", submitter="zhang"))
+    assert ">Permit</p>" in page.text
+    assert re.search(r"submit</span> Zhang</span>", page.text)
     assert re.search(r"≤ 5000.00 CNY.*stated: 4000.00 CNY", page.text, re.DOTALL)
 
 
