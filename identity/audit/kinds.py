@@ -43,6 +43,9 @@ class Kind(StrEnum):
     TICKET_REFUSED = "cas.ticket.refused"
     CAS_REQUEST_REFUSED = "cas.request.refused"
 
+    FORWARD_STARTED = "forward.session.started"
+    FORWARD_REFUSED = "forward.request.refused"
+
     DECISION_MADE = "access.decision.made"
     DECISIONS_MADE = "access.decisions.made"
     SEARCH_MADE = "access.search.made"
@@ -127,6 +130,7 @@ _CLASS_OF_AREA: Mapping[str, str] = {
     "oauth": "token",
     "saml": "token",
     "cas": "token",
+    "forward": "token",
     "access": "decision",
     "people": "change",
     "roles": "change",
@@ -179,6 +183,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.TICKET_VALIDATED: "{application} validated a service ticket",
     Kind.TICKET_REFUSED: "{application} presented a ticket that was refused",
     Kind.CAS_REQUEST_REFUSED: "A CAS request was refused",
+    Kind.FORWARD_STARTED: "{person} has a session at a proxied host of {application}",
+    Kind.FORWARD_REFUSED: "A request of the proxy of {application} was refused",
     Kind.DECISION_MADE: "{application} asked whether {person} may {action} {resource}",
     Kind.DECISIONS_MADE: "{application} asked for several decisions",
     Kind.SEARCH_MADE: "{application} searched who may do what",

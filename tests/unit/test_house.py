@@ -25,7 +25,7 @@ ROWS = {
     **dict.fromkeys(("login", "sync"), 9),
     **dict.fromkeys(("reports", "alarms"), 10),
     "configuration": 11,
-    **dict.fromkeys(("oauth", "saml", "cas", "authzen", "api", "console", "jobs"), 12),
+    **dict.fromkeys(("oauth", "saml", "cas", "forward", "authzen", "api", "console", "jobs"), 12),
 }
 ONLY_IN = {
     "flask": (
