@@ -58,6 +58,7 @@ def question(connection: Connection, body: Mapping[str, Any], item: int | None =
         intent=entry["intent"],
         sid=recorded.get("sid"),
         stands_for=principal,
+        subject_id=recorded.get("subject", ""),
     )
     acts = tuple(Act(*one) for one in recorded.get("acts", ()))
     activations = tuple(Activation(*one) for one in recorded.get("activations", ()))

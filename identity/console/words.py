@@ -240,6 +240,7 @@ REASONS: Mapping[str, str] = {
     "forbidden": _("The administrator's roles do not include this."),
     "self_grant": _("Nobody grants a role to himself."),
     "administration_role": _("Administration roles are not assigned this way."),
+    "target_rank": _("It is about an administrator, of whom nobody decides this alone."),
     "no_admin_grant": _("The administrator has no right to grant roles."),
     "grant_power": _("The right to grant does not include this."),
     "grant_role": _("The right to grant does not include this role, or what comes with it."),
