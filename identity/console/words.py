@@ -184,6 +184,7 @@ REASONS: Mapping[str, str] = {
     "ended_by_user": _("The person ended it in “My account”."),
     "ended_by_admin": _("An administrator ended it."),
     "user_disabled": _("The account was disabled."),
+    "factor_removed": _("The second factor was taken away."),
     "factor_changed": _("The second factor was changed."),
     "password_changed": _("The password was changed."),
     # Protocols.

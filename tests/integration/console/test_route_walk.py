@@ -23,6 +23,7 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/users"): ANY,
     ("GET", "/admin/users/<uuid:user_id>"): ANY,
     ("POST", "/admin/users/<uuid:user_id>/state"): SECURITY,
+    ("POST", "/admin/users/<uuid:user_id>/factor/remove"): SECURITY,
     ("POST", "/admin/sessions/<uuid:session_id>/end"): frozenset({"system", "security"}),
     ("GET", "/admin/groups"): ANY,
     ("GET", "/admin/groups/<uuid:group_id>"): ANY,
