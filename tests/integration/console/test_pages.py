@@ -7,6 +7,8 @@ from html import unescape
 
 import pyotp
 
+from identity.apps.inputs import ForwardInput
+from identity.apps.service import get_application, put_forward_host
 from identity.core import i18n
 from identity.keys.keyring import Keyring
 from identity.login import mfa
@@ -285,3 +287,14 @@ def test_pages_are_chinese_for_a_chinese_browser(console: Console) -> None:
         assert '<html lang="zh-Hans">' in page.text
         # The language was this request's, not the thread's.
         assert i18n.language() == "en"
+
+
+def test_a_proxied_host_stands_on_its_applications_page(console: Console) -> None:
+    wanted = {"origin": "https://wiki.example", "routes": [{"pattern": "admin/**", "action": "manage"}]}
+    with console.unit() as unit:
+        put_forward_host(unit, get_application(unit, "expense"), ForwardInput.model_validate(wanted))
+    page = console.visitor("secadmin").get("/admin/applications/expense").text
+    assert "https://wiki.example" in page
+    assert "/forward/auth" in page
+    assert re.search(r"<code>/admin/\*\*</code></dt><dd>DELETE, .* → page · manage", page)
+    assert "Forward auth" in console.visitor("secadmin").get("/admin/applications").text

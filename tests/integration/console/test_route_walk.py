@@ -61,6 +61,8 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/audit"): AUDIT,
     ("GET", "/admin/audit/<uuid:record_id>"): AUDIT,
     ("GET", "/admin/audit/<uuid:record_id>/proof"): AUDIT,
+    ("GET", "/admin/audit/<uuid:record_id>/why"): AUDIT,
+    ("GET", "/admin/explain"): READERS,
     ("GET", "/admin/audit/proof"): AUDIT,
     ("POST", "/admin/audit/export"): AUDIT,
     ("POST", "/admin/audit/saved"): AUDIT,
