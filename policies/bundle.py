@@ -49,8 +49,11 @@ class Bundle:
         same = (renewal.get("iss"), renewal.get("aud"), renewal.get("digest"))
         if same != (self.issuer, self.application, self.digest):
             raise BundleError("the renewal belongs to another bundle")
+        revision = renewal.get("facts_revision")
+        if type(revision) is not int or revision < self.facts_revision:
+            raise BundleError("the renewal is of older facts")
         issued_at, not_after = _times(renewal)
-        return replace(self, issued_at=issued_at, not_after=not_after)
+        return replace(self, issued_at=issued_at, not_after=not_after, facts_revision=revision)
 
     def decide(
         self,

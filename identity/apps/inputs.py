@@ -72,7 +72,7 @@ class ApplicationInput(_Input):
     recording: Literal["strict", "buffered"] = "strict"
     released_claims: tuple[Code, ...] = ("name", "preferred_username", "roles")
     claim_aliases: Mapping[str, str] = {}
-    rights: tuple[Literal["search", "audit"], ...] = ()
+    rights: tuple[Literal["search", "audit", "bundle"], ...] = ()
 
 
 class OidcOptions(_Input):
