@@ -16,6 +16,8 @@ from identity.core.i18n import gettext_noop as _
 
 LABELS: Mapping[str, str] = {
     # States of users, applications, directories and runs.
+    "True": _("yes"),
+    "False": _("no"),
     "active": _("active"),
     "disabled": _("disabled"),
     "deleted": _("deleted"),
@@ -283,6 +285,22 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"linked by a person's decision", _("linked by a person’s decision")),
         (r"undone", _("taken back")),
         (
+            r"would clear a field of (?P<n>\d+) of (?P<all>\d+) accounts; (?P<most>\d+) are allowed at once",
+            _("would clear a field of %(n)s of %(all)s accounts; %(most)s are allowed at once"),
+        ),
+        (
+            r"would take (?P<n>\d+) of (?P<all>\d+) accounts out of groups; (?P<most>\d+) are allowed at once",
+            _("would take %(n)s of %(all)s accounts out of groups; %(most)s are allowed at once"),
+        ),
+        (
+            r"would remove (?P<n>\d+) of (?P<all>\d+) groups; (?P<most>\d+) are allowed at once",
+            _("would remove %(n)s of %(all)s groups; %(most)s are allowed at once"),
+        ),
+        (
+            r"would abolish (?P<n>\d+) of (?P<all>\d+) departments; (?P<most>\d+) are allowed at once",
+            _("would abolish %(n)s of %(all)s departments; %(most)s are allowed at once"),
+        ),
+        (
             r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
             _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),
         ),
@@ -325,12 +343,16 @@ def capital(text: str) -> str:
 
 
 def stored(text: str | None) -> str:
-    """A sentence that was stored in English, in the reader's language where we know it."""
+    """What was stored in English, a sentence a line, in the reader's language where we know it."""
+    return " ".join(_stored(line) for line in (text or "").splitlines())
+
+
+def _stored(line: str) -> str:
     for pattern, sentence in _STORED:
-        found = pattern.fullmatch(text or "")
+        found = pattern.fullmatch(line)
         if found:
             return gettext(sentence) % found.groupdict()
-    return gettext(text) if text else ""
+    return gettext(line)
 
 
 def role_title(key: str, titles: Mapping[str, str]) -> str:
