@@ -96,6 +96,11 @@ LABELS: Mapping[str, str] = {
     "application": _("application"),
     "system": _("system"),
     "anonymous": _("nobody known"),
+    # Why a copy of the policy cannot decide.
+    "duty": _("separation of duty"),
+    "limit": _("limit"),
+    "obligation": _("obligation"),
+    "condition": _("condition on the person"),
     # How a token endpoint's caller proves itself.
     "client_secret_basic": _("client secret, HTTP Basic"),
     "client_secret_post": _("client secret in the form"),
