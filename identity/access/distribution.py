@@ -58,7 +58,7 @@ def own_people(connection: Connection, snapshot: Snapshot, app: App) -> list[Exp
     holding = (
         user
         for user in snapshot.users.values()
-        if user.subject.state == "active" and any(one.grant.role in relevant for one in user.subject.held)
+        if user.subject.state == "active" and any(grant.role in relevant for grant in user.subject.grants)
     )
     found = []
     for chunk in chunks(holding):
@@ -73,7 +73,7 @@ def own_people(connection: Connection, snapshot: Snapshot, app: App) -> list[Exp
 def asked(snapshot: Snapshot, application: str) -> list[dict[str, Any]]:
     """What a bundle leaves to the decision point, with why, for people to read."""
     rules = export.own_rules(snapshot.engine.rules, application)
-    grants = (one.grant for user in snapshot.users.values() for one in user.subject.held)
+    grants = (grant for user in snapshot.users.values() for grant in user.subject.grants)
     return _asked(export.ask(rules, application, grants))
 
 

@@ -270,7 +270,13 @@ def test_an_expired_or_early_bundle_denies_and_a_renewal_prolongs_its_own_only()
     renewal = {"iss": "https://id.example", "aud": "app", "digest": "d", "iat": at, "exp": at + 59}
     renewal["facts_revision"] = 8
     assert ask(bundle.renewed(renewal), 98) == "permitted"
-    for wrong in ({"aud": "oa"}, {"digest": "e"}, {"iss": "https://evil.example"}, {"exp": at + 61}, {"facts_revision": 6}):
+    for wrong in (
+        {"aud": "oa"},
+        {"digest": "e"},
+        {"iss": "https://evil.example"},
+        {"exp": at + 61},
+        {"facts_revision": 6},
+    ):
         with pytest.raises(BundleError):
             bundle.renewed({**renewal, **wrong})
 
