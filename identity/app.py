@@ -16,6 +16,7 @@ from identity.apps.registry import Registry
 from identity.audit.alarm import gap_state
 from identity.audit.buffered import Buffered
 from identity.audit.recorder import Recorder
+from identity.authzen import distribution
 from identity.authzen import hot as authzen_hot
 from identity.cli import identity_cli
 from identity.core import log, web
@@ -79,6 +80,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     routes = [
         *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
         *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
+        *distribution.routes(settings.public_url, keyring, registry, access, database, recorder),
         *api.routes(registry, access, database, recorder),
         *oauth.hot_routes(settings, database, keyring, registry, access, recorder),
         *cas.hot_routes(settings, database, registry, access, recorder),

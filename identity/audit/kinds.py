@@ -51,6 +51,8 @@ class Kind(StrEnum):
     SEARCH_MADE = "access.search.made"
     DECISIONS_MISSED = "access.decisions.missed"
     CALLER_REFUSED = "access.caller.refused"
+    BUNDLE_READ = "access.bundle.read"
+    DECISIONS_REPORTED = "access.decisions.reported"
 
     USER_CREATED = "people.user.created"
     USER_ENABLED = "people.user.enabled"
@@ -190,6 +192,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SEARCH_MADE: "{application} searched who may do what",
     Kind.DECISIONS_MISSED: "Decisions for {application} could not be recorded",
     Kind.CALLER_REFUSED: "A caller did not prove itself",
+    Kind.BUNDLE_READ: "{application} read what it may decide itself",
+    Kind.DECISIONS_REPORTED: "{application} reported decisions of its own",
     Kind.USER_CREATED: "{actor} created the user {login}",
     Kind.USER_ENABLED: "{actor} enabled the user {login}",
     Kind.USER_DISABLED: "{actor} disabled the user {login}",

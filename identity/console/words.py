@@ -108,6 +108,11 @@ LABELS: Mapping[str, str] = {
     "application": _("application"),
     "system": _("system"),
     "anonymous": _("nobody known"),
+    # Why a copy of the policy cannot decide.
+    "ask_duty": _("separation of duty"),
+    "ask_limit": _("limit"),
+    "ask_obligation": _("obligation"),
+    "ask_condition": _("condition on the person"),
     # How a token endpoint's caller proves itself.
     "client_secret_basic": _("client secret, HTTP Basic"),
     "client_secret_post": _("client secret in the form"),
