@@ -125,7 +125,11 @@ def rebase_draft(unit: Unit, draft_id: UUID, row_version: int) -> PolicyDraft:
     merged, conflicts = draft_rows.merge(load_rules(unit, base), mine, load_rules(unit, current))
     if conflicts:
         lines = [f"{part}: {summary(part, one)}" for part, one in conflicts[:20]]
-        raise Conflict("Others changed the same rules: " + "; ".join(lines), code="draft_conflict")
+        raise Conflict(
+            "Others changed rules that this draft changes as well; its page lists them.",
+            "; ".join(lines),
+            code="draft_conflict",
+        )
     before = row.version
     row.version = save_version(unit, merged, based_on=current, note=row.title)
     _written(unit, row, merged)
