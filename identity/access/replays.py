@@ -171,7 +171,7 @@ def _sample(connection: Connection, wanted: Any, step: int) -> list[Key]:
     order = (find.at.desc(), find.record_id.desc(), find.item.desc())
     numbered = (
         select(
-            find.retention_class,
+            find.retention_class.label("retention_class"),
             find.at,
             find.record_id,
             find.item,
@@ -181,7 +181,7 @@ def _sample(connection: Connection, wanted: Any, step: int) -> list[Key]:
         .subquery()
     )
     columns = numbered.c
-    query = select(columns["class"], columns.at, columns.record_id, columns.item).where(
+    query = select(columns.retention_class, columns.at, columns.record_id, columns.item).where(
         (columns.number - 1) % step == 0
     )
     rows = connection.execute(query.order_by(columns.number))

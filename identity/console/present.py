@@ -38,6 +38,8 @@ MENU = (
             ("/admin/assignments", _("Assignments"), "read", "assignment"),
             ("/admin/grants", _("Rights to grant"), "read", "admin_grant"),
             ("/admin/duties", _("Separated duties"), "read", "duty"),
+            ("/admin/policy", _("Policy versions"), "read", "policy"),
+            ("/admin/holdings", _("Who had what"), "read", "role"),
             ("/admin/applications", _("Applications"), "read", "application"),
         ),
     ),
