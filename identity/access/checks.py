@@ -165,8 +165,8 @@ def checks_of(connection: Connection, version: int, current: int) -> dict[str, A
 def rows_of(
     connection: Connection, check_id: UUID, wanted: Mapping[str, str], after: int = 0, limit: int | None = None
 ) -> list[Any]:
-    """Rows of a check in their order, behind number `after`, with login and name. `wanted` narrows: application, kind
-    and change exactly, `q` is part of the role's, right's, user's or person's name."""
+    """Rows of a check in their order, behind number `after`, with login and name. `wanted` narrows: application, kind,
+    change and name exactly, `q` is part of the role's, right's, user's or person's name."""
     row = PolicyCheckRow
     query = (
         select(row.__table__, User.login, User.person_id, PersonProfile.name.label("person"))
@@ -175,7 +175,7 @@ def rows_of(
         .where(row.check_id == check_id, row.n > after)
         .order_by(row.n)
     )
-    for name in ("application", "kind", "change"):
+    for name in ("application", "kind", "change", "name"):
         if wanted.get(name):
             query = query.where(getattr(row, name) == wanted[name])
     text = wanted.get("q", "").strip()
@@ -183,3 +183,16 @@ def rows_of(
         columns = (row.name, User.login, PersonProfile.name)
         query = query.where(or_(*(func.lower(one).contains(text.lower(), autoescape=True) for one in columns)))
     return list(connection.execute(query if limit is None else query.limit(limit)))
+
+
+def groups_of(connection: Connection, check_id: UUID, limit: int) -> list[Any]:
+    """What the most users gain or lose: (application, kind, name, change, users) of the kept rows."""
+    row = PolicyCheckRow
+    users = func.count(row.user_id.distinct()).label("users")
+    query = (
+        select(row.application, row.kind, row.name, row.change, users)
+        .where(row.check_id == check_id)
+        .group_by(row.application, row.kind, row.name, row.change)
+        .order_by(users.desc(), row.application, row.kind.desc(), row.name, row.change)
+    )
+    return list(connection.execute(query.limit(limit)))

@@ -111,6 +111,11 @@ def _shown(text: str, role: str) -> bool:
     return text != f"role:{role}" and not text.startswith("mapping:")
 
 
+def origin(steps: Iterable[str], role: str) -> list[str]:
+    """The steps that led to a role as short texts."""
+    return [one.partition(":")[2] for one in steps if _shown(one, role) and not one.startswith("assignment:")]
+
+
 def _step(text: str, titles: Mapping[str, str], groups: Mapping[str, UUID], assignments: Mapping[str, str]) -> Step:
     kind, _, name = text.partition(":")
     if kind == "group":

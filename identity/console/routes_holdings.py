@@ -51,6 +51,7 @@ def holdings() -> Response:
             users=len({one.user_id for one in rows}),
             titles=titles,
             grant_text=present.grant_text,
+            origin=lambda one: present.origin(one.steps, one.grant.role),
             places=[BUSINESS, *sorted(use(Registry).current().by_code)],
             by_code=use(Registry).current().by_code,
             today=request_now().astimezone(use(Settings).zone).date().isoformat(),

@@ -35,7 +35,8 @@ from identity.roles.service_second_person import decide_rule, find_rule, is_requ
 bp = Blueprint("policy", __name__)
 
 DAYS = (1, 7, 31, 92)
-FILTERS = ("application", "kind", "change", "q")
+FILTERS = ("application", "kind", "change", "name", "q")
+GROUPS_SHOWN = 100
 
 
 @bp.get("/admin/policy")
@@ -177,12 +178,13 @@ def check_ask() -> Response:
 @permission("read", "policy")
 def check_page(check_id: UUID) -> Response:
     """What a check found, a page at a time."""
-    wanted = {name: request.args.get(name, "")[:100] for name in FILTERS}
+    wanted = {name: request.args.get(name, "")[:1_000] for name in FILTERS}
     after = whole_number(request.args.get("after", "")) or 0
     with open_unit(write=False) as unit:
         connection = unit.db.connection()
         check = checks.get_check(connection, check_id)
         rows = checks.rows_of(connection, check_id, wanted, after, queries.PAGE + 1)
+        groups = checks.groups_of(connection, check_id, GROUPS_SHOWN) if check.kind == "compare" else []
         titles = queries.role_titles(connection)
         draft = queries_policy.draft_of(unit, check.after_version)
     return make_response(
@@ -191,6 +193,7 @@ def check_page(check_id: UUID) -> Response:
             check=check,
             reached=parse_moment(check.counts.get("reached") or ""),
             rows=rows[: queries.PAGE],
+            groups=groups if not after and not any(wanted.values()) else [],
             titles=titles,
             draft=draft,
             args=request.args,
@@ -203,7 +206,7 @@ def check_page(check_id: UUID) -> Response:
 @permission("read", "policy", fresh=True)
 def check_file(check_id: UUID) -> Response:
     """All kept rows as CSV; the export is recorded."""
-    wanted = {name: request.args.get(name, "")[:100] for name in FILTERS}
+    wanted = {name: request.args.get(name, "")[:1_000] for name in FILTERS}
     with export_place(), open_unit() as unit:
         check = checks.get_check(unit.db.connection(), check_id)
         content = "".join(_csv(unit, check, wanted))
