@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 from policies.engine import Engine, PreparedSubject
-from policies.types import Amount, Grant, Permission, Scope
+from policies.types import Amount, Permission, Scope
+
+Kind = Literal["gains", "loses", "changes"]
 
 
 class Terms(NamedTuple):
-    """The bounds within which a role is held; a beginning that has passed is none."""
+    """The bounds within which something is held; a beginning that has passed is none."""
 
     scope: Scope
     limit: Amount | None
@@ -20,7 +23,7 @@ class Terms(NamedTuple):
 
 
 class Right(NamedTuple):
-    """What a permission permits or denies, by whatever role and rule it comes."""
+    """What a permission permits or denies, by whatever role and rule it comes; `obligations` are JSON or nothing."""
 
     application: str
     type: str
@@ -28,21 +31,26 @@ class Right(NamedTuple):
     pattern: str
     effect: str
     condition: str | None
+    obligations: str
     valid_from: datetime | None
     valid_until: datetime | None
 
 
 class Change(NamedTuple):
-    """A subject gains, loses or holds in other bounds a role (by its key), or gains or loses a right.
+    """A subject gains, loses or holds in other bounds a role (by its key) or a right.
 
-    `before` and `after` are the bounds of a role that the subject has under one of the engines only.
+    `before` and `after` are the bounds that it has under one of the engines only.
     """
 
     subject: str
     what: str | Right
-    kind: Literal["gains", "loses", "changes"]
-    before: tuple[Terms, ...] = ()
-    after: tuple[Terms, ...] = ()
+    kind: Kind
+    before: tuple[Terms, ...]
+    after: tuple[Terms, ...]
+
+
+_Held = frozenset[tuple[str, Terms]]
+_Holding = Mapping[str | Right, frozenset[Terms]]
 
 
 def compare(
@@ -51,29 +59,34 @@ def compare(
     subjects: Iterable[tuple[PreparedSubject | None, PreparedSubject | None]],
     now: datetime,
 ) -> Iterator[Change]:
-    """What every (subject before, the same subject after) gains and loses: roles, inherited ones too, and rights.
+    """What every (subject before, the same subject after) gains, loses and holds otherwise: roles, inherited ones too,
+    and rights.
 
-    What is to begin counts, what is over does not; an inactive subject holds nothing.
+    What is to begin counts, what is over does not; an inactive subject holds nothing. Duties are not compared.
     """
     old, new = _Side(before, now), _Side(after, now)
+    # All who hold the same roles in the same bounds are compared once.
+    known: dict[tuple[_Held, _Held], list[Change]] = {}
     for one, other in subjects:
-        name = (other or one).id if (other or one) else ""  # type: ignore[union-attr]
-        held, holds = old.roles(one), new.roles(other)
-        for role in sorted(held.keys() | holds.keys()):
-            lost, gained = held.get(role, frozenset()), holds.get(role, frozenset())
-            if lost != gained:
-                kind: Literal["gains", "loses", "changes"] = "changes" if lost and gained else "gains"
-                if not gained:
-                    kind = "loses"
-                yield Change(name, role, kind, _ordered(lost - gained), _ordered(gained - lost))
-        had, has = old.rights(one), new.rights(other)
-        if had is not has:
-            yield from (Change(name, right, "gains") for right in sorted(has - had, key=repr))
-            yield from (Change(name, right, "loses") for right in sorted(had - has, key=repr))
+        key = old.held(one), new.held(other)
+        if key not in known:
+            known[key] = list(_changes(old.holding(key[0]), new.holding(key[1])))
+        found = known[key]
+        if found:
+            name = (other or one).id  # type: ignore[union-attr]
+            yield from (change._replace(subject=name) for change in found)
+
+
+def _changes(had: _Holding, has: _Holding) -> Iterator[Change]:
+    for what in sorted(had.keys() | has.keys(), key=lambda one: (not isinstance(one, str), repr(one))):
+        lost, gained = had.get(what, frozenset()), has.get(what, frozenset())
+        if lost != gained:
+            kind: Kind = "changes" if lost and gained else "loses" if lost else "gains"
+            yield Change("", what, kind, _ordered(lost - gained), _ordered(gained - lost))
 
 
 class _Side:
-    """One engine's answers, each worked out once for all who hold the same roles."""
+    """What one engine gives to whom."""
 
     def __init__(self, engine: Engine, now: datetime) -> None:
         self._engine = engine
@@ -81,40 +94,37 @@ class _Side:
         self._of_role: dict[str, list[tuple[Permission, Right]]] = {}
         for one in engine.rules.permissions:
             if one.valid_until is None or one.valid_until > now:
-                right = Right(
-                    *(one.application, one.resource_type, one.action, one.pattern, one.effect, one.condition),
-                    *(self._begin(one.valid_from), one.valid_until),
-                )
-                self._of_role.setdefault(one.role, []).append((one, right))
-        self._of_roles: dict[frozenset[str], frozenset[Right]] = {}
+                self._of_role.setdefault(one.role, []).append((one, self._right(one)))
 
-    def roles(self, subject: PreparedSubject | None) -> dict[str, frozenset[Terms]]:
-        found: dict[str, set[Terms]] = {}
-        for grant in self._lasting(subject):
-            terms = Terms(grant.scope, grant.limit, self._begin(grant.valid_from), grant.valid_until)
-            for role in self._engine.juniors_of(grant.role):
-                found.setdefault(role, set()).add(terms)
-        return {role: frozenset(terms) for role, terms in found.items()}
-
-    def rights(self, subject: PreparedSubject | None) -> frozenset[Right]:
-        """Permissions of all its roles; a deny of a junior role only where it is inherited."""
-        own = frozenset(grant.role for grant in self._lasting(subject))
-        if own not in self._of_roles:
-            below = {role for one in own for role in self._engine.juniors_of(one)}
-            self._of_roles[own] = frozenset(
-                right
-                for role in below
-                for permission, right in self._of_role.get(role, ())
-                if permission.effect == "permit" or permission.inherited or role in own
-            )
-        return self._of_roles[own]
-
-    def _lasting(self, subject: PreparedSubject | None) -> list[Grant]:
+    def held(self, subject: PreparedSubject | None) -> _Held:
+        """The subject's roles with their bounds, those that are granted themselves."""
         if subject is None or subject.state != "active":
-            return []
+            return frozenset()
         if subject.valid_until is not None and subject.valid_until <= self._now:
-            return []
-        return [one for one in subject.grants if one.valid_until is None or one.valid_until > self._now]
+            return frozenset()
+        return frozenset(
+            (one.role, Terms(one.scope, one.limit, self._begin(one.valid_from), one.valid_until))
+            for one in subject.grants
+            if one.valid_until is None or one.valid_until > self._now
+        )
+
+    def holding(self, held: _Held) -> _Holding:
+        """Roles, those below them, and what they carry; a deny of a role below only where it is inherited."""
+        found: dict[str | Right, set[Terms]] = {}
+        for own, terms in held:
+            for role in self._engine.juniors_of(own):
+                found.setdefault(role, set()).add(terms)
+                for permission, right in self._of_role.get(role, ()):
+                    if permission.effect == "permit" or permission.inherited or role == own:
+                        found.setdefault(right, set()).add(terms)
+        return {what: frozenset(terms) for what, terms in found.items()}
+
+    def _right(self, one: Permission) -> Right:
+        return Right(
+            *(one.application, one.resource_type, one.action, one.pattern, one.effect, one.condition),
+            json.dumps(one.obligations, sort_keys=True, ensure_ascii=False) if one.obligations else "",
+            *(self._begin(one.valid_from), one.valid_until),
+        )
 
     def _begin(self, since: datetime | None) -> datetime | None:
         return since if since is not None and since > self._now else None

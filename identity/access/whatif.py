@@ -106,7 +106,8 @@ def _terms(terms: Terms) -> str:
 
 def _right(right: Right) -> str:
     text = f"{'' if right.effect == 'permit' else 'deny '}{right.action} {right.type} {right.pattern}"
-    return " · ".join(_parts([text, f"if {right.condition}" if right.condition else ""], right))
+    condition = f"if {right.condition}" if right.condition else ""
+    return " · ".join(_parts([text, condition, right.obligations], right))
 
 
 def _parts(first: Iterable[str], times: Terms | Right) -> Iterator[str]:
