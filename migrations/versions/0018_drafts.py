@@ -10,6 +10,9 @@ down_revision = "0015_recorder_account"
 branch_labels = None
 depends_on = None
 
+RULES = ("permission", "role_inheritance", "role_mapping", "duty_rule")
+TEXT = "a published policy version does not change"
+
 
 def upgrade() -> None:
     op.create_table(
@@ -60,6 +63,56 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("slot", name=op.f("pk_second_person_rule")),
     )
     _checks()
+    _fix_published()
+
+
+def _fix_published() -> None:
+    """The database itself refuses to change a version that was published, whoever asks."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION refuse_published() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF (TG_OP <> 'INSERT' AND EXISTS (SELECT 1 FROM policy_version "
+            "WHERE version = OLD.version AND state = 'published')) "
+            "OR (TG_OP <> 'DELETE' AND EXISTS (SELECT 1 FROM policy_version "
+            "WHERE version = NEW.version AND state = 'published')) "
+            f"THEN RAISE EXCEPTION '{TEXT}'; END IF; "
+            "RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END; END $$"
+        )
+        for table in RULES:
+            op.execute(
+                f"CREATE TRIGGER {table}_published BEFORE INSERT OR UPDATE OR DELETE ON {table} "
+                "FOR EACH ROW EXECUTE FUNCTION refuse_published()"
+            )
+        op.execute(
+            "CREATE TRIGGER policy_version_published BEFORE UPDATE OR DELETE ON policy_version "
+            "FOR EACH ROW WHEN (OLD.state = 'published') EXECUTE FUNCTION refuse_published()"
+        )
+        return
+    for table in RULES:
+        for verb, rows in (("INSERT", "NEW.version"), ("UPDATE", "OLD.version, NEW.version"), ("DELETE", "OLD.version")):
+            op.execute(
+                f"CREATE TRIGGER {table}_published_{verb.lower()} BEFORE {verb} ON {table} "
+                f"WHEN EXISTS (SELECT 1 FROM policy_version WHERE version IN ({rows}) AND state = 'published') "
+                f"BEGIN SELECT RAISE(ABORT, '{TEXT}'); END"
+            )
+    for verb in ("UPDATE", "DELETE"):
+        op.execute(
+            f"CREATE TRIGGER policy_version_published_{verb.lower()} BEFORE {verb} ON policy_version "
+            f"WHEN OLD.state = 'published' BEGIN SELECT RAISE(ABORT, '{TEXT}'); END"
+        )
+
+
+def _release_published() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        for table in (*RULES, "policy_version"):
+            op.execute(f"DROP TRIGGER {table}_published ON {table}")
+        op.execute("DROP FUNCTION refuse_published()")
+        return
+    for table in RULES:
+        for verb in ("insert", "update", "delete"):
+            op.execute(f"DROP TRIGGER {table}_published_{verb}")
+    for verb in ("update", "delete"):
+        op.execute(f"DROP TRIGGER policy_version_published_{verb}")
 
 
 def _checks() -> None:
@@ -109,5 +162,6 @@ def _checks() -> None:
 
 
 def downgrade() -> None:
+    _release_published()
     for table in ("policy_check_row", "policy_check", "second_person_rule", "policy_draft"):
         op.drop_table(table)

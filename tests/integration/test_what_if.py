@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
 from identity.access.past import at_day
 from identity.access.replays import replay_decisions
@@ -28,6 +29,7 @@ from identity.people.service_groups import change_members
 from identity.reports.lookup import Asked, look_up
 from identity.reports.service import make
 from identity.roles.inputs import AssignmentInput, InheritanceInput, PermissionInput
+from identity.roles.models import PermissionRow, PolicyVersion, RoleInheritance
 from identity.roles.models_drafts import PolicyDraft, SecondPersonRule
 from identity.roles.service_assignments import assign
 from identity.roles.service_drafts import decide_draft, propose_draft
@@ -267,3 +269,18 @@ def test_batches_are_replayed_item_by_item(world: World) -> None:
         ("read claim BX-1", "deny"),
         ("shred claim BX-1", "permit"),
     }
+
+
+def test_a_published_version_is_changed_by_nobody(world: World) -> None:
+    row = {"senior_key": "expense:approver", "junior_key": "expense:employee"}
+    for statement in (
+        delete(PermissionRow).where(PermissionRow.version == 1),
+        update(PermissionRow).where(PermissionRow.version == 1).values(pattern="other"),
+        insert(RoleInheritance).values(version=1, **row),
+        update(PolicyVersion).where(PolicyVersion.version == 1).values(state="draft"),
+        delete(PolicyVersion).where(PolicyVersion.version == 1),
+    ):
+        with pytest.raises(DBAPIError, match="published policy version"), world.database.write() as connection:
+            connection.execute(statement)
+    with world.unit() as unit:
+        assert len(load_rules(unit, 1).permissions) == 4
