@@ -92,6 +92,16 @@ LABELS: Mapping[str, str] = {
     "code": _("code"),
     "title": _("title"),
     "conflict": _("Conflict"),
+    # Drafts of the rules, their parts, and what checks found.
+    "editing": _("being written"),
+    "proposed": _("waits for a second person"),
+    "published": _("published"),
+    "discarded": _("discarded"),
+    "permissions": _("Permissions"),
+    "inheritance": _("Inheritance"),
+    "mappings": _("Role mappings"),
+    "duties": _("Separated duties"),
+    "already": _("Decision, already so by the rules in force"),
     # Modes of a run.
     "apply": _("Run"),
     "dry_run": _("Dry run"),
