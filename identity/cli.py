@@ -14,19 +14,20 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cas, cli_audit, cli_explain, forward, oauth, saml
+from identity import cas, cli_audit, cli_explain, cli_policy, forward, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
 from identity.audit import rights
 from identity.configuration import apply as apply_configuration
 from identity.configuration import document, export
+from identity.configuration.drafts import draft_of
 from identity.core import migrate
 from identity.core.db import Database
 from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.record import Actor
-from identity.core.settings import Settings
+from identity.core.settings import Settings, SettingsError
 from identity.core.unit import Units
 from identity.core.web import use
 from identity.events.deliver import Composers
@@ -37,13 +38,29 @@ from identity.keys.keyring import ensure_keys
 from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
 from identity.login.setup import TOKEN_S, invite_administrator
+from identity.roles.service_second_person import is_required
 from identity.sync.run import run_source
 
 ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 
-identity_cli = AppGroup("identity", help="Administer Tessera.")
+
+class _Commands(AppGroup):
+    """Says what is wrong in a sentence, with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TesseraError as error:
+            detail = f" ({error.detail})" if error.detail else ""
+            raise click.ClickException(f"{error.public}{detail}") from None
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+
+
+identity_cli = _Commands("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
 cli_explain.register(identity_cli)
+cli_policy.register(identity_cli)
 
 
 class _DryRun(Exception):
@@ -90,22 +107,29 @@ def check_command() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the changes only.")
 @click.option("--prune", is_flag=True, help="Put out of use what an earlier file made and this one does not name.")
-def apply_command(path: Path, dry_run: bool, prune: bool) -> None:
+@click.option("--draft", is_flag=True, help="Only make a draft of the file's rules, to be looked at and published.")
+def apply_command(path: Path, dry_run: bool, prune: bool, draft: bool) -> None:
     """Make the installation as the file says.
 
-    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one.
+    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one, or waits.
     """
     lines: tuple[str, ...] = ()
     try:
         wanted = document.load(path)
         with use(Units).open(Actor.system("cli:apply"), reason=f"apply {path.name}") as unit:
-            lines = apply_configuration.apply(unit, wanted, path.parent, set_password, prune=prune).lines
+            if draft:
+                made, lines = draft_of(unit, wanted, path.name)
+                lines = (*lines, f"? policy {made.version}: a draft, {use(Settings).public_url}/admin/policy")
+            else:
+                second = is_required(unit.db.connection(), demo=use(Settings).tessera_demo)
+                done = apply_configuration.apply(
+                    unit, wanted, path.parent, set_password, prune=prune, second_person=second
+                )
+                lines = done.lines
             if dry_run:
                 raise _DryRun
     except _DryRun:
         pass
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
     for line in lines:
         click.echo(line)
     click.echo(f"{sum(not line.startswith('?') for line in lines)} changes{' (not applied)' if dry_run else ''}")
@@ -127,8 +151,6 @@ def bootstrap_admin_command(login: str, name: str, role: str) -> None:
     try:
         with use(Units).open(Actor.system("cli:bootstrap-admin")) as unit:
             token = invite_administrator(unit, login, name, role)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
     except ValidationError as error:
         faults = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
         raise click.ClickException(faults) from None
@@ -144,11 +166,8 @@ def bootstrap_admin_command(login: str, name: str, role: str) -> None:
 @click.option("--only", metavar="LOGIN", help="Apply what concerns this one user.")
 def sync_command(source: str, dry_run: bool, full: bool, only: str | None) -> None:
     """Bring people, groups and units in line with a directory."""
-    try:
-        actor = Actor.system("cli:sync")
-        outcome = run_source(use(Units), source, actor, dry_run=dry_run, full=full, only=only)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    actor = Actor.system("cli:sync")
+    outcome = run_source(use(Units), source, actor, dry_run=dry_run, full=full, only=only)
     click.echo(f"{source}: {outcome.state} {outcome.counts}")
     if outcome.error:
         raise click.ClickException(outcome.error)
@@ -159,11 +178,8 @@ def sync_command(source: str, dry_run: bool, full: bool, only: str | None) -> No
 def rotate_keys_command(kid: str | None) -> None:
     """Take the next step of the signing keys: show the next one, or let one sign that was shown for a day."""
     root = current_app.extensions["tessera_root"]
-    try:
-        with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
-            lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
+        lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
     for line in lines:
         click.echo(line)
 

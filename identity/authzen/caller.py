@@ -41,7 +41,7 @@ class Callers:
                 ("WWW-Authenticate", 'Basic realm="tessera"'),
             )
         call.actor = authenticate.as_actor(app)
-        if call.media_type != "application/json":
+        if call.method == "POST" and call.media_type != "application/json":
             return HotResponse.json(400, {"error": "invalid_request", "message": "The body must be application/json."})
         try:
             return handle(call, app)

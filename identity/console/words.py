@@ -16,6 +16,8 @@ from identity.core.i18n import gettext_noop as _
 
 LABELS: Mapping[str, str] = {
     # States of users, applications, directories and runs.
+    "True": _("yes"),
+    "False": _("no"),
     "active": _("active"),
     "disabled": _("disabled"),
     "deleted": _("deleted"),
@@ -90,6 +92,16 @@ LABELS: Mapping[str, str] = {
     "code": _("code"),
     "title": _("title"),
     "conflict": _("Conflict"),
+    # Drafts of the rules, their parts, and what checks found.
+    "editing": _("being written"),
+    "proposed": _("waits for a second person"),
+    "published": _("published"),
+    "discarded": _("discarded"),
+    "permissions": _("Permissions"),
+    "inheritance": _("Inheritance"),
+    "mappings": _("Role mappings"),
+    "duties": _("Separated duties"),
+    "already": _("Decision, already so by the rules in force"),
     # Modes of a run.
     "apply": _("Run"),
     "dry_run": _("Dry run"),
@@ -106,6 +118,11 @@ LABELS: Mapping[str, str] = {
     "application": _("application"),
     "system": _("system"),
     "anonymous": _("nobody known"),
+    # Why a copy of the policy cannot decide.
+    "ask_duty": _("separation of duty"),
+    "ask_limit": _("limit"),
+    "ask_obligation": _("obligation"),
+    "ask_condition": _("condition on the person"),
     # How a token endpoint's caller proves itself.
     "client_secret_basic": _("client secret, HTTP Basic"),
     "client_secret_post": _("client secret in the form"),
@@ -201,6 +218,7 @@ REASONS: Mapping[str, str] = {
     "ended_by_user": _("The person ended it in “My account”."),
     "ended_by_admin": _("An administrator ended it."),
     "user_disabled": _("The account was disabled."),
+    "factor_removed": _("The second factor was taken away."),
     "factor_changed": _("The second factor was changed."),
     "password_changed": _("The password was changed."),
     # Protocols.
@@ -305,6 +323,22 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"linked by a person's decision", _("linked by a person’s decision")),
         (r"undone", _("taken back")),
         (
+            r"would clear a field of (?P<n>\d+) of (?P<all>\d+) accounts; (?P<most>\d+) are allowed at once",
+            _("would clear a field of %(n)s of %(all)s accounts; %(most)s are allowed at once"),
+        ),
+        (
+            r"would take (?P<n>\d+) of (?P<all>\d+) accounts out of groups; (?P<most>\d+) are allowed at once",
+            _("would take %(n)s of %(all)s accounts out of groups; %(most)s are allowed at once"),
+        ),
+        (
+            r"would remove (?P<n>\d+) of (?P<all>\d+) groups; (?P<most>\d+) are allowed at once",
+            _("would remove %(n)s of %(all)s groups; %(most)s are allowed at once"),
+        ),
+        (
+            r"would abolish (?P<n>\d+) of (?P<all>\d+) departments; (?P<most>\d+) are allowed at once",
+            _("would abolish %(n)s of %(all)s departments; %(most)s are allowed at once"),
+        ),
+        (
             r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
             _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),
         ),
@@ -347,12 +381,16 @@ def capital(text: str) -> str:
 
 
 def stored(text: str | None) -> str:
-    """A sentence that was stored in English, in the reader's language where we know it."""
+    """What was stored in English, a sentence a line, in the reader's language where we know it."""
+    return " ".join(_stored(line) for line in (text or "").splitlines())
+
+
+def _stored(line: str) -> str:
     for pattern, sentence in _STORED:
-        found = pattern.fullmatch(text or "")
+        found = pattern.fullmatch(line)
         if found:
             return gettext(sentence) % found.groupdict()
-    return gettext(text) if text else ""
+    return gettext(line)
 
 
 def role_title(key: str, titles: Mapping[str, str]) -> str:

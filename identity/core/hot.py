@@ -18,8 +18,10 @@ from uuid import UUID
 import orjson
 
 from identity.core.errors import Invalid, TesseraError, Unavailable
+from identity.core.log import speaking_of
 from identity.core.record import ANONYMOUS, Actor, Origin, Record
 from identity.core.secrets import new_id
+from identity.core.trace import parse_traceparent
 
 BODY_MAX = 1_048_576
 QUERY_MAX = 8_192
@@ -38,6 +40,7 @@ _STATUS = {
     204: "204 No Content",
     302: "302 Found",
     303: "303 See Other",
+    304: "304 Not Modified",
     400: "400 Bad Request",
     401: "401 Unauthorized",
     403: "403 Forbidden",
@@ -257,7 +260,9 @@ class Edge:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self._start()
-        origin = Origin(self._client_ip(environ), environ.get("HTTP_USER_AGENT", "")[:512])
+        trace = environ.get("HTTP_TRACEPARENT", "")
+        trace = parse_traceparent(trace) if trace else ""
+        origin = Origin(self._client_ip(environ), environ.get("HTTP_USER_AGENT", "")[:512], trace)
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not request_id or not REQUEST_ID.fullmatch(request_id):
             request_id = str(new_id())
@@ -265,6 +270,7 @@ class Edge:
             # Ours are ASCII; another's that is not would not be read at all (RFC 6265 §4.1.1).
             ours = [part for part in environ["HTTP_COOKIE"].split(";") if part.isascii()]
             environ["HTTP_COOKIE"] = ";".join(ours)
+        speaking_of(request_id, trace)
         now = self._clock()
         environ["tessera.now"] = now
         environ["tessera.origin"] = origin
@@ -320,9 +326,11 @@ class Edge:
     ) -> Iterable[bytes]:
         headers = [
             *response.headers,
-            ("Content-Length", str(len(response.body))),
             ("X-Request-ID", request_id),
         ]
+        # RFC 9110 §8.6: none in a 204, and in a 304 only the length that the 200 would have had.
+        if response.status not in {204, 304}:
+            headers.append(("Content-Length", str(len(response.body))))
         if cors:
             headers.append(("Access-Control-Allow-Origin", "*"))
         headers += self._missing(response.headers)
