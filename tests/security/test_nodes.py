@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import text, update
+from sqlalchemy import text
 from werkzeug.test import Client
 
 from identity.app import create_app
@@ -20,7 +20,6 @@ from identity.login.authenticate import DirectoryVerifier
 from identity.people.inputs import GroupInput
 from identity.people.service_groups import change_members, put_group
 from identity.roles.inputs import AssignmentInput
-from identity.roles.models import PermissionRow
 from identity.roles.service_assignments import assign, revoke
 from tests.world import World
 
@@ -94,19 +93,22 @@ def test_a_revoked_role_is_gone_on_a_node_that_heard_nothing(world: World, node:
 def test_rules_that_cannot_be_read_are_no_answer_until_they_can(world: World, node: Node) -> None:
     user = world.person("zhang", "staff")
     assert node.decide(user, "read").json["decision"] is True
-    damaged = update(PermissionRow).where(PermissionRow.action == "read")
-    with world.database.write() as connection:
-        connection.execute(damaged.values(condition="((("))
+    rename(world, "role_mapping", "mapping_gone")
     notice(world)
     time.sleep(STALE_S)
     for _ in range(3):
         answer = node.decide(user, "read")
         assert answer.status_code == 503
         assert "decision" not in answer.json
-    with world.database.write() as connection:
-        connection.execute(damaged.values(condition=None))
+    rename(world, "mapping_gone", "role_mapping")
     time.sleep(STALE_S)
     assert node.decide(user, "read").json["decision"] is True
+
+
+def rename(world: World, table: str, name: str) -> None:
+    """As a broken restore or a half migration would leave it."""
+    with world.database.write() as connection:
+        connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
 
 
 def notice(world: World) -> None:
@@ -122,14 +124,12 @@ def test_a_decision_that_cannot_be_recorded_is_no_answer(world: World, action: s
     user = world.person("zhang", "staff")
     body = {**question(world, user, action), "context": {"intent": "perform"}}
     auth = ("expense", world.secret)
-    with world.database.write() as connection:
-        connection.execute(text("ALTER TABLE audit_record RENAME TO audit_gone"))
+    rename(world, "audit_record", "audit_gone")
     for path, sent in (("evaluation", body), ("evaluations", {**body, "evaluations": [{}, {}]})):
         answer = world.call("POST", f"/access/v1/{path}", json=sent, auth=auth)
         assert answer.status_code in {500, 503}
         assert "decision" not in (answer.json or {})
         assert "evaluations" not in (answer.json or {})
-    with world.database.write() as connection:
-        connection.execute(text("ALTER TABLE audit_gone RENAME TO audit_record"))
+    rename(world, "audit_gone", "audit_record")
     answer = world.call("POST", "/access/v1/evaluation", json=body, auth=auth)
     assert answer.json["decision"] is True, "the act of the failed ones was not kept"
