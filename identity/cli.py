@@ -14,7 +14,7 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cas, cli_audit, oauth, saml
+from identity import cas, cli_audit, cli_explain, forward, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
@@ -57,6 +57,7 @@ class _Commands(AppGroup):
 
 identity_cli = _Commands("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
+cli_explain.register(identity_cli)
 
 
 class _DryRun(Exception):
@@ -185,7 +186,8 @@ def worker_command() -> None:
     click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
     doors = (use(Access), use(LogoutNotifiers), use(Composers))
     root = current_app.extensions["tessera_root"]
-    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, [oauth.forget_expired, cas.purge, saml.purge])
+    purges = [oauth.forget_expired, cas.purge, saml.purge, forward.purge]
+    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, purges)
     work(use(Units), jobs, stop)
     use(Feed).stop()
 

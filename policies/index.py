@@ -6,7 +6,7 @@ however many rules share a pattern.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -50,6 +50,11 @@ class Group:
     def rules(self, bit: int) -> tuple[Rule, ...]:
         """The permits of a role that has any here."""
         return self.one if self.many is None else self.many[bit.bit_length()]
+
+    def permitting(self) -> Iterator[Rule]:
+        """Every permit, by its role's number."""
+        for rules in (self.one,) if self.many is None else (self.many[number] for number in sorted(self.many)):
+            yield from rules
 
     def add(self, rule: Rule) -> None:
         bit, permission = rule.bit, rule.permission

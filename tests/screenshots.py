@@ -21,6 +21,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 LARGEST = 150 * 1_024
 WIDTHS = {1440: 720, 390: 844}
 LANGUAGES = ("en", "zh")
+DECISION = "/admin/audit?kind=access.decision.made&application=expense&result=deny"
 
 
 def _public(path: str) -> Callable[[Page], None]:
@@ -74,7 +75,28 @@ def _report(page: Page) -> None:
     page.wait_for_selector(".crumbs")
 
 
-DECISION = "/admin/audit?kind=access.decision.made&application=expense&result=deny"
+def _why(page: Page) -> None:
+    page.goto(
+        f"https://{CONSOLE}/admin/explain?person=lisi&application=expense&action=approve&type=claim"
+        "&object=BX-2026-0001&company=XH01&org_unit=RD&amount=3000.00&submitter=zhangsan"
+    )
+    page.wait_for_selector(".verdict")
+
+
+def _why_denied(page: Page) -> None:
+    _why(page)
+    page.fill("input[name=amount]", "8000.00")
+    page.fill("input[name=org_unit]", "FI")
+    page.click("main form.panel button.primary")
+    page.wait_for_selector(".verdict.bad")
+
+
+def _why_recorded(page: Page) -> None:
+    _console(DECISION, "tbody a")(page)
+    page.click(".actions .primary")
+    page.wait_for_selector(".verdict")
+
+
 PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "sign-in": ("", _public("/")),
     "sign-in-refused": ("", _refused_password),
@@ -110,6 +132,9 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "reports": ("auditor", _console("/admin/reports")),
     "report": ("auditor", _report),
     "alarms": ("auditor", _console("/admin/alarms")),
+    "why": ("secadmin", _why),
+    "why-denied": ("secadmin", _why_denied),
+    "why-recorded": ("auditor", _why_recorded),
 }
 """Name → (who looks, how to get there)."""
 

@@ -34,6 +34,7 @@ def protocols(apps: Apps, app: App) -> list[str]:
         "OpenID Connect": any(one.app.id == app.id for one in apps.clients.values()),
         "SAML 2.0": any(one.app.id == app.id for one in apps.sps.values()),
         "CAS": any(one.app.id == app.id for one in apps.cas_services),
+        "Forward auth": any(one.app.id == app.id for one in apps.forwards.values()),
         "API": bool(apps.apis_of(app.id)),
         "AuthZEN": bool(app.secret_hashes),
     }
@@ -92,6 +93,7 @@ def _application_page(code: str, secret: str | None = None, owner: str = "") -> 
             clients=[one for one in apps.clients.values() if one.app.id == app.id],
             sps=[one for one in apps.sps.values() if one.app.id == app.id],
             services=[one for one in apps.cas_services if one.app.id == app.id],
+            hosts=[one for one in apps.forwards.values() if one.app.id == app.id],
             apis=apps.apis_of(app.id),
             asked=asked(snapshot, code) if "bundle" in app.rights else [],
             duties=[one for one in snapshot.content.duties if one.definition.get("application") == code],
