@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -104,13 +104,17 @@ def check_scope(scope: Scope | None, properties: Mapping[str, Any], org: Mapping
     return missing
 
 
-def refused_by(group: Group, reached: int, code: str, now: datetime) -> str:
-    """The refusal of a tuple for `code` that reaches these roles' permits, where a rule's own validity comes first."""
-    best, hits = "no_permission", group.permits & reached
-    while hits:
-        bit = hits & -hits
-        hits ^= bit
-        for rule in group.rules(bit):
-            ended = rule.timed and not is_valid(rule.permission.valid_from, rule.permission.valid_until, now)
-            best = nearer(best, "expired" if ended else code)
+def refused_by(groups: Sequence[Group], reached: int, code: str, now: datetime) -> str:
+    """The refusal of a tuple for `code` that reaches permits here, where a rule's own validity comes first."""
+    if not any(group.timed for group in groups):
+        return code
+    best = "no_permission"
+    for group in groups:
+        hits = group.permits & reached
+        while hits:
+            bit = hits & -hits
+            hits ^= bit
+            for rule in group.rules(bit):
+                ended = rule.timed and not is_valid(rule.permission.valid_from, rule.permission.valid_until, now)
+                best = nearer(best, "expired" if ended else code)
     return best

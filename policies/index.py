@@ -33,19 +33,20 @@ class Group:
     a thousand roles.
     """
 
+    # What every decision reads stands first and so together.
     permits: int = 0
+    denies: tuple[Rule, ...] = ()
     plain: int = 0
     """Roles with a permit here that has no condition and no validity."""
+    one: tuple[Rule, ...] = ()
+    """The permits of the first role; the first is a plain one if there is any."""
+    many: dict[int, tuple[Rule, ...]] | None = None
+    """The length of a role's bit → its permits likewise, where more than one role has any."""
     inherited_denies: int = 0
     own_denies: int = 0
     """Roles with a deny here that concerns only those who hold the role itself."""
     timed: int = 0
     """Roles with a permit here that has a validity."""
-    one: tuple[Rule, ...] = ()
-    """The permits of the first role; the first is a plain one if there is any."""
-    many: dict[int, tuple[Rule, ...]] | None = None
-    """The length of a role's bit → its permits likewise, where more than one role has any."""
-    denies: tuple[Rule, ...] = ()
 
     def rules(self, bit: int) -> tuple[Rule, ...]:
         """The permits of a role that has any here."""
