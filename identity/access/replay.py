@@ -42,13 +42,34 @@ class Recorded:
         return evaluate_in(snapshot, self.request, self.now, self.acts, self.activations)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request with everything that its answer is made from."""
+
+    snapshot: Snapshot
+    request: AccessRequest
+    now: datetime
+    acts: tuple[Act, ...] = ()
+    activations: tuple[Activation, ...] = ()
+
+
 def replay(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Decided:
     """The same answer and reasons as in the record `body` (or in this item of a batch), whatever has changed since.
 
     Raises `KeyError` for a record that is no decision.
     """
+    asked = question(connection, body, item)
+    return evaluate_in(asked.snapshot, asked.request, asked.now, asked.acts, asked.activations)[0]
+
+
+def question(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Question:
+    """What the record's decision was made from: its own input, the facts known then, the rules in force then.
+
+    Raises `KeyError` or `IndexError` for a record that is no decision, or has no such item.
+    """
     one = recorded(body, item)
-    return one.again(load(connection, one.facts_revision, identities_of(connection, one.users)))
+    snapshot = load(connection, one.facts_revision, identities_of(connection, one.users))
+    return Question(snapshot, one.request, one.now, one.acts, one.activations)
 
 
 def recorded(body: Mapping[str, Any], item: int | None = None) -> Recorded:

@@ -40,6 +40,7 @@ MENU = (
             ("/admin/duties", _("Separated duties"), "read", "duty"),
             ("/admin/policy", _("Policy versions"), "read", "policy"),
             ("/admin/holdings", _("Who had what"), "read", "role"),
+            ("/admin/explain", _("Decision explanation"), "read", "decision"),
             ("/admin/applications", _("Applications"), "read", "application"),
         ),
     ),

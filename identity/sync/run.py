@@ -115,9 +115,9 @@ def _run(work: Work, *, dry_run: bool, full: bool, only: str | None) -> Outcome:
     with work.stage("store"):
         store(work, plan.changes)
     state = "planned" if dry_run else "held" if hold else "applying"
-    _planned(work, reading, plan, effects, state, "; ".join(hold) or None, keep_cursor=only is None)
+    _planned(work, reading, plan, effects, state, "\n".join(hold) or None, keep_cursor=only is None)
     if state != "applying":
-        return _end(work, state, plan.counts, "; ".join(hold) or None)
+        return _end(work, state, plan.counts, "\n".join(hold) or None)
     return apply_stored(work, plan.counts)
 
 

@@ -6,7 +6,7 @@ from alembic import op
 from identity.core.db import Json, UtcDateTime
 
 revision = "0018_drafts"
-down_revision = "0015_recorder_account"
+down_revision = "0017_forward"
 branch_labels = None
 depends_on = None
 
