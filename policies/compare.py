@@ -50,7 +50,7 @@ class Change(NamedTuple):
 
 
 _Held = frozenset[tuple[str, Terms]]
-_Holding = Mapping[str | Right, frozenset[Terms]]
+_Holding = Mapping[int, frozenset[Terms]]
 
 
 def compare(
@@ -64,37 +64,65 @@ def compare(
 
     What is to begin counts, what is over does not; an inactive subject holds nothing. Duties are not compared.
     """
-    old, new = _Side(before, now), _Side(after, now)
+    things = _Things()
+    old, new = _Side(before, now, things), _Side(after, now, things)
+    alike: dict[str, bool] = {}
     # All who hold the same roles in the same bounds are compared once.
     known: dict[tuple[_Held, _Held], list[Change]] = {}
     for one, other in subjects:
-        key = old.held(one), new.held(other)
-        if key not in known:
-            known[key] = list(_changes(old.holding(key[0]), new.holding(key[1])))
-        found = known[key]
+        had, has = old.held(one), new.held(other)
+        for role, _terms in had:
+            if role not in alike:
+                alike[role] = old.reach(role) == new.reach(role)
+        if had == has and all(alike[role] for role, _terms in had):
+            continue
+        if (had, has) not in known:
+            known[had, has] = list(_changes(old.holding(had), new.holding(has), things))
+        found = known[had, has]
         if found:
             name = (other or one).id  # type: ignore[union-attr]
             yield from (change._replace(subject=name) for change in found)
 
 
-def _changes(had: _Holding, has: _Holding) -> Iterator[Change]:
-    for what in sorted(had.keys() | has.keys(), key=lambda one: (not isinstance(one, str), repr(one))):
-        lost, gained = had.get(what, frozenset()), has.get(what, frozenset())
-        if lost != gained:
-            kind: Kind = "changes" if lost and gained else "loses" if lost else "gains"
-            yield Change("", what, kind, _ordered(lost - gained), _ordered(gained - lost))
+def _changes(had: _Holding, has: _Holding, things: _Things) -> Iterator[Change]:
+    differing = [one for one in had.keys() | has.keys() if had.get(one) != has.get(one)]
+    for what, number in sorted(((things.named[one], one) for one in differing), key=_order):
+        lost, gained = had.get(number, frozenset()), has.get(number, frozenset())
+        kind: Kind = "changes" if lost and gained else "loses" if lost else "gains"
+        yield Change("", what, kind, _ordered(lost - gained), _ordered(gained - lost))
+
+
+def _order(one: tuple[str | Right, int]) -> tuple[bool, str]:
+    """Roles before rights."""
+    return not isinstance(one[0], str), repr(one[0])
+
+
+class _Things:
+    """Numbers for roles and rights: a right is long, and its hash is made anew each time that it is looked up."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str | Right, int] = {}
+        self.named: list[str | Right] = []
+
+    def number(self, what: str | Right) -> int:
+        if what not in self._numbers:
+            self._numbers[what] = len(self.named)
+            self.named.append(what)
+        return self._numbers[what]
 
 
 class _Side:
     """What one engine gives to whom."""
 
-    def __init__(self, engine: Engine, now: datetime) -> None:
+    def __init__(self, engine: Engine, now: datetime, things: _Things) -> None:
         self._engine = engine
         self._now = now
-        self._of_role: dict[str, list[tuple[Permission, Right]]] = {}
+        self._things = things
+        self._of_role: dict[str, list[tuple[Permission, int]]] = {}
         for one in engine.rules.permissions:
             if one.valid_until is None or one.valid_until > now:
-                self._of_role.setdefault(one.role, []).append((one, self._right(one)))
+                self._of_role.setdefault(one.role, []).append((one, things.number(self._right(one))))
+        self._reached: dict[str, frozenset[int]] = {}
 
     def held(self, subject: PreparedSubject | None) -> _Held:
         """The subject's roles with their bounds, those that are granted themselves."""
@@ -108,16 +136,30 @@ class _Side:
             if one.valid_until is None or one.valid_until > self._now
         )
 
+    def reach(self, own: str) -> frozenset[int]:
+        """The role, those below it, and what they carry; a deny of a role below only where it is inherited."""
+        if own not in self._reached:
+            below = self._engine.juniors_of(own)
+            self._reached[own] = frozenset(
+                (
+                    *(self._things.number(role) for role in below),
+                    *(
+                        number
+                        for role in below
+                        for permission, number in self._of_role.get(role, ())
+                        if permission.effect == "permit" or permission.inherited or role == own
+                    ),
+                )
+            )
+        return self._reached[own]
+
     def holding(self, held: _Held) -> _Holding:
-        """Roles, those below them, and what they carry; a deny of a role below only where it is inherited."""
-        found: dict[str | Right, set[Terms]] = {}
+        """Everything that comes with these roles, each with the bounds in which it does."""
+        found: dict[int, set[Terms]] = {}
         for own, terms in held:
-            for role in self._engine.juniors_of(own):
-                found.setdefault(role, set()).add(terms)
-                for permission, right in self._of_role.get(role, ()):
-                    if permission.effect == "permit" or permission.inherited or role == own:
-                        found.setdefault(right, set()).add(terms)
-        return {what: frozenset(terms) for what, terms in found.items()}
+            for number in self.reach(own):
+                found.setdefault(number, set()).add(terms)
+        return {number: frozenset(terms) for number, terms in found.items()}
 
     def _right(self, one: Permission) -> Right:
         return Right(

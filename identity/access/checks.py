@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from identity.access.decide import Access
 from identity.access.replays import replay_decisions
@@ -31,6 +31,7 @@ from identity.roles.service_policy import digest, load_rules
 # So many users are compared while the page waits; more are the worker's.
 USERS_AT_ONCE = 2_000
 WAITING_MAX = 20
+ROWS_AT_ONCE = 5_000
 DAYS_MAX = 366
 # Far longer than a replay may take: what has run for longer was left by a process that died.
 LEFT_S = 1_800
@@ -54,7 +55,11 @@ def ask(unit: Unit, kind: str, before: int, after: int, days: int | None = None)
         raise Invalid("The form is not complete.", code="form")
     if any(one and unit.db.get(PolicyVersion, one) is None for one in (before, after)) or not after:
         raise NotFound("There is no such policy version.")
-    waiting = select(func.count()).select_from(PolicyCheck).where(PolicyCheck.state.in_(("queued", "running")))
+    waiting = (
+        select(func.count())
+        .select_from(PolicyCheck)
+        .where(PolicyCheck.kind == kind, PolicyCheck.state.in_(("queued", "running")))
+    )
     if unit.db.execute(waiting).scalar_one() >= WAITING_MAX:
         raise Conflict("Many checks are waiting already. Please try again later.", code="checks_waiting")
     row = PolicyCheck(
@@ -93,6 +98,8 @@ def carry_out(
             .values(state="running", done_at=now)
             .returning(PolicyCheck.id)
         ).first()
+        if taken is not None:
+            unit.db.execute(delete(PolicyCheckRow).where(PolicyCheckRow.check_id == check_id))
     if taken is None:
         return
     values: dict[str, Any]
@@ -103,8 +110,12 @@ def carry_out(
     except Exception:  # noqa: BLE001  one that fails must not be tried for ever, nor hold up the others
         _log.exception("policy check %s failed", check_id)
         values = {"state": "failed", "error": "failed"}
+    # In pieces, so that nobody else waits long to write.
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        with units.open(actor, now=now, follow=False) as unit:
+            piece = rows[start : start + ROWS_AT_ONCE]
+            insert_rows(unit.db.connection(), PolicyCheckRow, [{"check_id": check_id, **one} for one in piece])
     with units.open(actor, now=now, follow=False) as unit:
-        insert_rows(unit.db.connection(), PolicyCheckRow, [{"check_id": check_id, **one} for one in rows])
         unit.db.execute(update(PolicyCheck).where(PolicyCheck.id == check_id).values(done_at=now, **values))
 
 

@@ -18,7 +18,7 @@ from identity.roles import draft_rows
 from identity.roles.inputs import RuleSetInput
 from identity.roles.models import PolicyInForce, PolicyVersion
 from identity.roles.models_drafts import PolicyDraft
-from identity.roles.service_drafts import summary
+from identity.roles.summary import summary
 
 
 def history(connection: Connection, before: int | None) -> Sequence[Any]:
@@ -69,8 +69,8 @@ def lines(old: RuleSetInput, new: RuleSetInput) -> list[tuple[str, str, str, str
     """(part, sign, id, text) of each rule that `new` adds or takes away, what is taken away first."""
     found = []
     for delta in draft_rows.deltas(old, new):
-        found += [(delta.part, "-", key, summary(delta.part, row)) for key, row in delta.removed.items()]
-        found += [(delta.part, "+", key, summary(delta.part, row)) for key, row in delta.added.items()]
+        found += [(delta.part, "-", key, summary(row)) for key, row in delta.removed.items()]
+        found += [(delta.part, "+", key, summary(row)) for key, row in delta.added.items()]
     return found
 
 

@@ -14,7 +14,7 @@ from identity.apps.models import Application
 from identity.apps.registry import Registry
 from identity.console import queries, queries_policy
 from identity.console.draft_forms import change_of_form, mapping_values, undo_of_form
-from identity.console.routes_people import reason_given
+from identity.console.routes_people import paging, reason_given
 from identity.console.routes_policy import DAYS, answer_given, rules_shown, whole_number
 from identity.console.routes_roles import mapping_choices
 from identity.core.errors import Invalid, NotFound
@@ -34,15 +34,15 @@ from identity.roles.service_drafts import (
     propose_draft,
     publish_draft,
     rebase_draft,
-    summary,
     withdraw_draft,
 )
 from identity.roles.service_policy import load_rules, put_role, version_in_force
 from identity.roles.service_second_person import is_required
+from identity.roles.summary import summary
 
 bp = Blueprint("drafts", __name__)
 
-CHANGES_SHOWN = 500
+CHANGES_SHOWN = 200
 
 
 @bp.post("/admin/policy/drafts")
@@ -58,7 +58,8 @@ def draft_new() -> Response:
 @bp.get("/admin/policy/drafts/<uuid:draft_id>")
 @permission("read", "policy")
 def draft_page(draft_id: UUID) -> Response:
-    """What the draft changes, what it would do, and its next step."""
+    """What the draft changes, all of it a page at a time; what it would do, and its next step."""
+    first = whole_number(request.args.get("after", "")) or 0
     with open_unit(write=False) as unit:
         connection = unit.db.connection()
         draft = get_draft(unit, draft_id)
@@ -68,7 +69,7 @@ def draft_page(draft_id: UUID) -> Response:
         conflicts = []
         if base != current:
             found = draft_rows.merge(before, mine, load_rules(unit, current))[1]
-            conflicts = [(part, summary(part, row)) for part, row in found]
+            conflicts = [(part, summary(row)) for part, row in found]
         persons = [one for one in (draft.proposed_by, draft.decided_by) if one]
         page = {
             "base": base,
@@ -85,8 +86,10 @@ def draft_page(draft_id: UUID) -> Response:
         render_template(
             "console/draft.html",
             draft=draft,
-            changes=changes[:CHANGES_SHOWN],
-            hidden=max(len(changes) - CHANGES_SHOWN, 0),
+            changes=changes[first : first + CHANGES_SHOWN],
+            total=len(changes),
+            first=first,
+            paging=paging(str(first + CHANGES_SHOWN) if len(changes) > first + CHANGES_SHOWN else None),
             days=DAYS,
             may_decide=person not in {None, draft.proposed_by} and str(person) not in draft.writers,
             others=queries_policy.others_who_may_publish(

@@ -28,9 +28,10 @@ from identity.core.web import current_actor, open_unit, permission, redirect_to,
 from identity.roles import draft_rows
 from identity.roles.models import PolicyVersion
 from identity.roles.models_drafts import PolicyCheck
-from identity.roles.service_drafts import create_draft, summary
+from identity.roles.service_drafts import create_draft
 from identity.roles.service_policy import load_rules, version_in_force
 from identity.roles.service_second_person import decide_rule, find_rule, is_required, propose_rule
+from identity.roles.summary import summary
 
 bp = Blueprint("policy", __name__)
 
@@ -90,7 +91,12 @@ def version_page(version: int) -> Response:
         current = version_in_force(unit)
     return make_response(
         render_template(
-            "console/policy_version.html", row=row, changes=changes[:500], current=current, **rules_shown(content)
+            "console/policy_version.html",
+            row=row,
+            changes=changes[:500],
+            changed=len(changes),
+            current=current,
+            **rules_shown(content),
         )
     )
 
@@ -99,7 +105,7 @@ def rules_shown(content: Any) -> dict[str, Any]:
     """A page of one part of these rules, as the address asks: rows as (id, line, row) behind the line `after`."""
     part = part_of(request.args.get("part", "permissions"))
     text, after = request.args.get("q", "").strip().casefold()[:100], request.args.get("after", "")[:4_000]
-    lines = [(summary(part, row), key, row) for key, row in draft_rows.by_id(content, part).items()]
+    lines = [(summary(row), key, row) for key, row in draft_rows.by_id(content, part).items()]
     rows = sorted((one for one in lines if text in one[0].casefold()), key=lambda one: one[:2])
     page = [one for one in rows if f"{one[0]}\n{one[1]}" > after][: queries.PAGE + 1]
     more = f"{page[queries.PAGE - 1][0]}\n{page[queries.PAGE - 1][1]}" if len(page) > queries.PAGE else None

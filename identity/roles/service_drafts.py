@@ -23,6 +23,7 @@ from identity.roles.models import PolicyVersion, Role
 from identity.roles.models_drafts import PolicyCheck, PolicyDraft
 from identity.roles.service_policy import digest, load_rules, publish, save_version, version_in_force
 from identity.roles.service_second_person import is_required
+from identity.roles.summary import summary
 
 EDITING, PROPOSED = "editing", "proposed"
 
@@ -124,7 +125,7 @@ def rebase_draft(unit: Unit, draft_id: UUID, row_version: int) -> PolicyDraft:
     mine = load_rules(unit, row.version)
     merged, conflicts = draft_rows.merge(load_rules(unit, base), mine, load_rules(unit, current))
     if conflicts:
-        lines = [f"{part}: {summary(part, one)}" for part, one in conflicts[:20]]
+        lines = [f"{part}: {summary(one)}" for part, one in conflicts[:20]]
         raise Conflict(
             "Others changed rules that this draft changes as well; its page lists them.",
             "; ".join(lines),
@@ -219,24 +220,6 @@ def is_compared(unit: Unit, draft: PolicyDraft) -> bool:
         PolicyCheck.after_digest == draft.digest,
     )
     return unit.db.execute(found.limit(1)).first() is not None
-
-
-def summary(part: str, row: Any) -> str:
-    """A row of the rules in one line."""
-    match part:
-        case "permissions":
-            sign = "" if row.effect == "permit" else "deny "
-            text = f"{row.role} {sign}{row.action} {row.application}/{row.type} {row.pattern}"
-            return f"{text} if {row.condition}" if row.condition else text
-        case "inheritance":
-            return f"{row.senior} → {row.junior}"
-        case "mappings":
-            text = f"{row.source_kind} {row.source} → {'no ' if row.exclude else ''}{row.role}"
-            scope = [one for one in (row.scope.company, row.scope.org_unit, row.scope.business_type) if one]
-            limit = [f"≤ {row.limit['value']} {row.limit['currency']}"] if row.limit else []
-            return " · ".join((text, *scope, *limit, *([f"if {row.condition}"] if row.condition else [])))
-        case _:
-            return f"{row.id} {row.title}"
 
 
 def _put_in_force(unit: Unit, row: PolicyDraft) -> None:
