@@ -98,7 +98,7 @@ def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
         "settings": settings,
         "secret_ref": _resolved(part.secret, base),
         "precedence": part.precedence,
-        "interval_s": part.interval_s,
+        **{name: getattr(part, name) for name in ("interval_s", "cron", "live", "check_cron", "check_repairs")},
         "enabled": part.enabled,
         "managed_by": "file",
     }

@@ -17,7 +17,7 @@ from identity.core.web import open_unit, permission, redirect_to, use
 from identity.directory.models import DirectorySource
 from identity.sync import review
 from identity.sync.models import SyncRun
-from identity.sync.run import run_source
+from identity.sync.run import Only, run_source
 
 bp = Blueprint("sync", __name__)
 
@@ -52,10 +52,12 @@ def sync() -> Response:
 def sync_run(code: str) -> Response:
     """Run a directory now, plan only, read everything, or only one user."""
     mode = request.form.get("mode", "dry_run")
-    if mode not in {"dry_run", "apply", "full"}:
+    if mode not in {"dry_run", "apply", "full", "check"}:
         raise Invalid("The form is not complete.", code="form")
-    only = request.form.get("login", "").strip()[:128] or None
-    outcome = run_source(use(Units), code, g.actor, dry_run=mode == "dry_run", full=mode == "full", only=only)
+    login = request.form.get("login", "").strip()[:128]
+    only = Only(login=login) if login else None
+    way = "apply" if mode == "full" else mode
+    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full", only=only)
     return redirect_to(f"/admin/sync/runs/{outcome.run_id}")
 
 
@@ -119,6 +121,13 @@ def sync_review(run_id: UUID) -> Response:
     else:
         raise Invalid("The form is not complete.", code="form")
     return redirect_to(f"/admin/sync/runs/{run_id}")
+
+
+@bp.post("/admin/sync/runs/<uuid:run_id>/retry")
+@permission("run", "sync")
+def sync_retry(run_id: UUID) -> Response:
+    """Plan and apply again what could not be done in this run."""
+    return redirect_to(f"/admin/sync/runs/{review.retry(use(Units), run_id, g.actor).run_id}")
 
 
 @bp.post("/admin/sync/runs/<uuid:run_id>/decide")

@@ -82,6 +82,7 @@ LABELS: Mapping[str, str] = {
     "apply": _("Run"),
     "dry_run": _("Dry run"),
     "undo": _("Undo"),
+    "check": _("Consistency check"),
     # Surfaces of a session.
     "sso": _("Single sign-on"),
     "admin": _("Console"),
@@ -90,6 +91,8 @@ LABELS: Mapping[str, str] = {
     "active_directory": "Active Directory",
     "ldif": _("LDIF file"),
     "ldap": "LDAP",
+    "csv": _("CSV table"),
+    "xlsx": _("Excel table"),
     # Who acts.
     "application": _("application"),
     "system": _("system"),
@@ -282,6 +285,7 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"is (?P<login>\S+) of another source", _("is %(login)s of another source")),
         (r"linked by a person's decision", _("linked by a person’s decision")),
         (r"undone", _("taken back")),
+        (r"The same plan is held already\.", _("The same plan is held already.")),
         (
             r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
             _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),

@@ -20,7 +20,7 @@ from ldap3.protocol.microsoft import dir_sync_control, show_deleted_control
 from identity.directory.binding import Binder
 from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, search_all, search_once
 from identity.directory.dn import parse
-from identity.directory.entries import guid, make_entry, wanted_attributes
+from identity.directory.entries import Names, guid, make_entry, wanted_attributes
 from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
 from identity.directory.settings import DirectorySettings
 
@@ -75,7 +75,7 @@ class ActiveDirectory:
 
     def mark(self) -> Cursor | None:
         """How far the domain controller is now; two equal marks: nothing has changed."""
-        with self._servers.service() as (connection, _):
+        with self._servers.service(keep=True) as (connection, _):
             return self._mark(connection)
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
@@ -100,8 +100,8 @@ class ActiveDirectory:
             names = ["lockoutThreshold", "lockOutObservationWindow"]
             search_once(connection, base, "(objectClass=*)", names, 5.0, search_scope=BASE)
             raw = connection.response[0]["raw_attributes"]
-        threshold = int((raw.get("lockoutThreshold") or [b"0"])[0])
-        window = abs(int((raw.get("lockOutObservationWindow") or [b"-18000000000"])[0])) // 10_000_000
+        threshold = int((raw.get("lockoutthreshold") or [b"0"])[0])
+        window = abs(int((raw.get("lockoutobservationwindow") or [b"-18000000000"])[0])) // 10_000_000
         return threshold, window
 
     def _mark(self, connection: Any) -> dict[str, str]:
@@ -110,13 +110,13 @@ class ActiveDirectory:
         names = ["defaultNamingContext", "highestCommittedUSN", "dsServiceName"]
         search_once(connection, "", "(objectClass=*)", names, 5.0, search_scope=BASE)
         root = connection.response[0]["raw_attributes"]
-        service = root["dsServiceName"][0].decode()
+        service = root["dsservicename"][0].decode()
         search_once(connection, service, "(objectClass=*)", ["invocationId"], 5.0, search_scope=BASE)
-        ids = connection.response[0]["raw_attributes"].get("invocationId") or [b"\0" * 16]
+        ids = connection.response[0]["raw_attributes"].get("invocationid") or [b"\0" * 16]
         return {
-            "base": root["defaultNamingContext"][0].decode(),
+            "base": root["defaultnamingcontext"][0].decode(),
             "invocation": guid(ids[0]),
-            "usn": root["highestCommittedUSN"][0].decode(),
+            "usn": root["highestcommittedusn"][0].decode(),
         }
 
     def _everything(self, connection: Any, url: str, cursor: Cursor) -> Reading:
@@ -129,10 +129,11 @@ class ActiveDirectory:
         ]
         by_primary: dict[int, list[str]] = {}
         for kind, one in raw:
-            primary = one["raw_attributes"].get("primaryGroupID")
+            primary = one["raw_attributes"].get("primarygroupid")
             if kind == "user" and primary:
                 by_primary.setdefault(int(primary[0]), []).append(one["dn"])
-        entries = tuple(self._entry(kind, one, by_primary) for kind, one in raw)
+        names = Names()
+        entries = tuple(self._entry(kind, one, by_primary, names) for kind, one in raw)
         if not any(entry.kind == "user" for entry in entries):
             raise ReadIncomplete("The directory holds no users.", self._settings.users_base, code="read_empty")
         return Reading(entries, cursor=cursor, server=url)
@@ -143,16 +144,18 @@ class ActiveDirectory:
         return [*names, *more.get(kind, ())]
 
     def _entry(
-        self, kind: EntryKind, found: Mapping[str, Any], by_primary: Mapping[int, Sequence[str]]
+        self, kind: EntryKind, found: Mapping[str, Any], by_primary: Mapping[int, Sequence[str]], names: Names
     ) -> DirectoryEntry:
         raw = found["raw_attributes"]
         members: Iterable[str] | None = None
         if kind == "group":
-            listed = [one.decode("utf-8", "replace") for one in raw.get(self._settings.attributes.member, ())]
+            listed = [one.decode("utf-8", "replace") for one in raw.get(self._settings.attributes.member.lower(), ())]
             members = dict.fromkeys([*listed, *by_primary.get(_rid(raw), ())])
-        flags = int((raw.get("userAccountControl") or [b"0"])[0])
+        flags = int((raw.get("useraccountcontrol") or [b"0"])[0])
         disabled = kind == "user" and bool(flags & ACCOUNT_DISABLED)
-        return make_entry(self._settings, kind, found["dn"], raw, disabled=disabled, members=members, key=guid)
+        return make_entry(
+            self._settings, kind, found["dn"], raw, disabled=disabled, members=members, key=guid, names=names
+        )
 
     def _first_cookie(self, connection: Any, base: str) -> dict[str, str]:
         """A DirSync cookie of now; without the right to replicate only what our account may see, else none."""
@@ -184,8 +187,8 @@ class ActiveDirectory:
             objects, after = self._by_usn(connection, cursor), {**mark, "mode": "usn"}
         else:
             return None
-        deleted = {guid(one["objectGUID"][0]) for one in objects if one.get("isDeleted", [b""])[0] == b"TRUE"}
-        return {guid(one["objectGUID"][0]) for one in objects} - deleted, deleted, after
+        deleted = {guid(one["objectguid"][0]) for one in objects if one.get("isdeleted", [b""])[0] == b"TRUE"}
+        return {guid(one["objectguid"][0]) for one in objects} - deleted, deleted, after
 
     def _by_usn(self, connection: Any, cursor: Cursor) -> list[Mapping[str, Sequence[bytes]]]:
         """What has a higher uSNChanged, tombstones with it."""
@@ -200,6 +203,7 @@ class ActiveDirectory:
         """The changed objects, read again whole; those that are no longer where we look are gone, too."""
         ends = time.monotonic() + self._settings.read_timeout_s
         entries: dict[str, DirectoryEntry] = {}
+        names = Names()
         ordered = sorted(changed)
         for kind, base, wanted in self.searches():
             for start in range(0, len(ordered), GUIDS_AT_ONCE):
@@ -210,7 +214,7 @@ class ActiveDirectory:
                     if parse(one["dn"]) == parse(base):
                         continue
                     primary = self._primary_members(connection, one, ends) if kind == "group" else {}
-                    entry = self._entry(kind, one, primary)
+                    entry = self._entry(kind, one, primary, names)
                     entries[entry.immutable_id] = entry
         elsewhere = changed - entries.keys()
         moved = any(entry.kind == "department" for entry in entries.values())
@@ -274,12 +278,12 @@ def _dirsync(
             return None
         found += [one["raw_attributes"] for one in connection.response if one["type"] == "searchResEntry"]
         more, cookie = answer["value"]["more_results"], bytes(answer["value"]["cookie"])
-    return [one for one in found if one.get("objectGUID")], cookie
+    return [one for one in found if one.get("objectguid")], cookie
 
 
 def _rid(raw: Mapping[str, Sequence[bytes]]) -> int:
     """The last part of an objectSid (MS-DTYP §2.4.2.2)."""
-    sids = raw.get("objectSid") or [b"\0" * 8]
+    sids = raw.get("objectsid") or [b"\0" * 8]
     return int.from_bytes(sids[0][-4:], "little")
 
 

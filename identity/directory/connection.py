@@ -24,6 +24,7 @@ from ldap3 import DEREF_NEVER, NONE, SUBTREE, Connection, Server, Tls
 from ldap3.core.exceptions import LDAPException
 
 from identity.core.errors import Unavailable
+from identity.directory.messages import read_lean
 from identity.directory.reader import ReadIncomplete
 from identity.directory.settings import DirectorySettings
 
@@ -158,6 +159,7 @@ class LdapServers:
             raise
         connection.socket.settimeout(None)
         connection.socket = _Bounded(connection.socket)
+        read_lean(connection)
         return connection
 
     def bound(self, url: str, seconds: float) -> Any:
@@ -178,24 +180,32 @@ class LdapServers:
         return connection
 
     @contextmanager
-    def service(self) -> Iterator[tuple[Any, str]]:
-        """A connection of our own account to the first server that answers, and its address.
+    def service(self, *, keep: bool = False) -> Iterator[tuple[Any, str]]:
+        """A connection of our own account to the first server that answers, and its address. `keep` = one that was kept
+        from the last time, and that is kept again.
 
         Raises `Unavailable` when none does, and `ReadIncomplete` for any fault inside.
         """
         problems = []
         for url in self.urls():
             try:
-                connection = self.bound(url, self.settings.connect_timeout_s + self.settings.login_timeout_s)
+                connection = self.take("search", url) if keep else None
+                if connection is None:
+                    connection = self.bound(url, self.settings.connect_timeout_s + self.settings.login_timeout_s)
             except (*FAULTS, Unavailable) as error:
                 problems.append(f"{url}: {getattr(error, 'detail', '') or error}")
                 continue
             self.prefer(url)
             try:
                 yield connection, url
-            except FAULTS as error:
-                raise ReadIncomplete("The directory stopped answering.", str(error), code="read_broken") from error
-            finally:
+            except BaseException as error:
+                close(connection)
+                if isinstance(error, FAULTS):
+                    raise ReadIncomplete("The directory stopped answering.", str(error), code="read_broken") from error
+                raise
+            if keep:
+                self.keep("search", url, connection)
+            else:
                 close(connection)
             return
         raise Unavailable("The directory cannot be reached.", "; ".join(problems), code="directory_unreachable")

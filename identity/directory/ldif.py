@@ -18,8 +18,8 @@ from identity.directory.dn import is_below, normalise, parse
 from identity.directory.entries import make_entry
 from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
 from identity.directory.settings import DirectorySettings
+from identity.directory.tables import read_file
 
-FILE_MAX = 256 * 1024 * 1024
 ARGON2 = b"{ARGON2}"
 _KINDS: dict[str, EntryKind] = {"inetorgperson": "user", "groupofnames": "group", "organizationalunit": "department"}
 _ATTRIBUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?:;[A-Za-z0-9-]+)*")
@@ -77,7 +77,7 @@ class LdifDirectory:
         if entry.disabled:
             return "disabled"
         stored = records[0].values.get("userpassword", [])
-        return "ok" if any(_matches(one, password) for one in stored) else "wrong_password"
+        return "ok" if any(password_matches(one, password) for one in stored) else "wrong_password"
 
     def lockout(self) -> tuple[int, int]:
         """A file locks nobody."""
@@ -111,12 +111,7 @@ class LdifDirectory:
             raise self._bad(record.line, error.detail or error.public) from None
 
     def _content(self) -> bytes:
-        try:
-            if self._path.stat().st_size > FILE_MAX:
-                raise ReadIncomplete("The directory file is too large.", str(self._path), code="read_too_large")
-            return self._path.read_bytes()
-        except OSError as error:
-            raise ReadIncomplete("The directory file cannot be read.", str(error), code="read_file") from None
+        return read_file(self._path)
 
     def _records(self, content: bytes) -> Iterator[_Record]:
         record: _Record | None = None
@@ -185,7 +180,8 @@ class LdifDirectory:
         return Invalid(f"{self._path.name}, line {number}: {what}", code="ldif_line")
 
 
-def _matches(stored: bytes, password: str) -> bool:
+def password_matches(stored: bytes, password: str) -> bool:
+    """Whether this is the password of an `{ARGON2}` hash; of any other form it is none."""
     if not stored.startswith(ARGON2):
         return False
     try:

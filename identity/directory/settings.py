@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from identity.core.errors import Invalid
 from identity.directory.dn import parse
 
-DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif"]
-FILES: frozenset[str] = frozenset({"ldif"})
+DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif", "csv", "xlsx"]
+FILES: frozenset[str] = frozenset({"ldif", "csv", "xlsx"})
+CAN_LIVE: frozenset[str] = frozenset({"openldap", "active_directory"})
 
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=")
 
@@ -91,6 +92,47 @@ _AD: Mapping[str, Any] = {
     "users_filter": "(&(objectCategory=person)(objectClass=user))",
     "groups_filter": "(objectClass=group)",
 }
+# Columns of a table.
+_TABLE_ATTRIBUTES: Mapping[str, str | None] = {
+    "login": "login",
+    "name": "name",
+    "family_name": "family_name",
+    "given_name": "given_name",
+    "mail": "mail",
+    "phone": "phone",
+    "employee_number": "employee_number",
+    "department": "department",
+    "company": "company",
+    "position": "position",
+    "manager": "manager",
+    "valid_until": "valid_until",
+    "group_name": "name",
+    "group_title": "title",
+    "member": "members",
+    "department_code": "code",
+    "department_name": "name",
+    "department_company": "company",
+}
+_KIND_DEFAULTS: Mapping[str, tuple[Mapping[str, str | None], Mapping[str, Any]]] = {
+    "active_directory": (_AD_ATTRIBUTES, _AD),
+    "csv": (_TABLE_ATTRIBUTES, {"key": "id"}),
+    "xlsx": (_TABLE_ATTRIBUTES, {"key": "id"}),
+}
+
+
+class Tables(_Value):
+    """Where a table source keeps what: sheets of its workbook, or CSV files beside that of the users; "" = nowhere."""
+
+    users: str = Field("users", max_length=100)
+    groups: str = Field("", max_length=100)
+    departments: str = Field("", max_length=100)
+
+    @field_validator("groups", "departments")
+    @classmethod
+    def _is_name(cls, value: str) -> str:
+        if "/" in value or "\\" in value or value in {".", ".."}:
+            raise ValueError(f"{value!r} is not a plain name")
+        return value
 
 
 class DirectorySettings(_Value):
@@ -104,7 +146,10 @@ class DirectorySettings(_Value):
     """
 
     kind: DirectoryKind
-    path: str = Field("", description="File of an LDIF source.")
+    path: str = Field("", description="File of an LDIF, CSV or Excel source.")
+    tables: Tables = Field(Tables(), description="Sheets, or further CSV files.")
+    encoding: Literal["utf-8", "gb18030"] = Field("utf-8", description="Of CSV files; Chinese Excel writes gb18030.")
+    delimiter: Literal[",", ";", "\t"] = Field(",", description="Of CSV files.")
     urls: tuple[str, ...] = Field((), description="ldap:// or ldaps:// addresses, tried in this order.")
     tls: Literal["ldaps", "starttls", "none"] = "ldaps"
     ca_file: str | None = None
@@ -137,11 +182,12 @@ class DirectorySettings(_Value):
     @model_validator(mode="before")
     @classmethod
     def _kind_defaults(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or values.get("kind") != "active_directory":
+        if not isinstance(values, Mapping) or values.get("kind") not in _KIND_DEFAULTS:
             return values
+        names, others = _KIND_DEFAULTS[values["kind"]]
         attributes = values.get("attributes") or {}
-        named = {**_AD_ATTRIBUTES, **attributes} if isinstance(attributes, Mapping) else attributes
-        return {**_AD, **values, "attributes": named}
+        named = {**names, **attributes} if isinstance(attributes, Mapping) else attributes
+        return {**others, **values, "attributes": named}
 
     @field_validator("bind_dn", "users_base", "groups_base", "departments_base")
     @classmethod

@@ -28,7 +28,7 @@ from identity.login.models import LoginFailure, LoginTransaction
 from identity.reports.schedule import make_due
 from identity.shipping.run import Shipper
 from identity.sync.run import forget_plans
-from identity.sync.schedule import run_due
+from identity.sync.schedule import Scheduler
 
 Forget = Callable[[Connection, datetime], None]
 
@@ -69,6 +69,7 @@ def tasks(
                 purge_buried(unit)
                 request_purges(unit, settings.audit_retention_days)
 
+    scheduler = Scheduler(units, settings.zone)
     return [
         Job("audit-gap", 30, lambda now: watch_gap(units, settings.audit_gap_s, now)),
         Job("audit-retention", 3_600, retain),
@@ -81,7 +82,7 @@ def tasks(
         Job("reports", 60, lambda now: make_due(units, access, now, settings.zone)),
         Job("sessions", 1, end_sessions),
         Job("duties", 600, lambda now: report_due(units, settings.zone, now)),
-        Job("sync", 1, lambda now: run_due(units, now)),
+        Job("sync", 1, scheduler.tick, end=scheduler.close),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),
         Job("plans", 3_600, lambda now: forget_plans(units, now)),

@@ -206,19 +206,28 @@ class _Holder:
 
 
 def _sources(user: UserFacts, world: MappingWorld) -> list[tuple[tuple[str, str], _Holder]]:
-    """What assignments and mapping rows may name, each with its holder; a unit or position stands once for every
+    """What assignments and mapping rows do name, each with its holder; a unit or position stands once for every
     employment in it, so that each brings the scope of its own company."""
+
+    def counts(key: tuple[str, str]) -> bool:
+        return key in world.mappings or key in world.assignments
+
     primary = next((one for one in user.employments if one.primary), None)
-    sources = [(("user", str(user.id)), _Holder((), ANYWHERE, None, None, None, primary))]
+    sources = []
+    own = "user", str(user.id)
+    if counts(own):
+        sources.append((own, _Holder((), ANYWHERE, None, None, None, primary)))
     for name, path in group_paths(user.groups, world.group_parents).items():
-        steps = tuple(_step("group", one) for one in path)
-        sources.append((("group", name), _Holder(steps, ANYWHERE, None, None, None, primary)))
+        if counts(("group", name)):
+            steps = tuple(_step("group", one) for one in path)
+            sources.append((("group", name), _Holder(steps, ANYWHERE, None, None, None, primary)))
     for job in user.employments:
         bound = Scope(job.company, None, None)
         named = [("position", job.position)] if job.position else []
         for kind, code in (*named, *(("unit", code) for code in job.org_units)):
-            holder = _Holder((_step(kind, code),), bound, None, job.valid_from, job.valid_until, job)
-            sources.append(((kind, code), holder))
+            if counts((kind, code)):
+                holder = _Holder((_step(kind, code),), bound, None, job.valid_from, job.valid_until, job)
+                sources.append(((kind, code), holder))
     return sources
 
 

@@ -30,8 +30,8 @@ def check(plan: SyncPlan, known: KnownDirectory, settings: DirectorySettings) ->
     """Why this plan must wait for a person; empty when it may be applied. Always the whole plan is judged."""
     numbers = {
         "user_disable": (plan.counts.get("user_disable", 0), known.active_users),
-        "cleared": (_cleared(plan), len(known.users)),
-        "left": (_left(plan), len(known.users)),
+        "cleared": (_cleared(plan), known.all_users),
+        "left": (_left(plan), known.all_users),
         "group_remove": (plan.counts.get("group_remove", 0), len(known.groups)),
         "department_remove": (plan.counts.get("department_remove", 0), len(known.departments)),
     }

@@ -71,7 +71,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class KnownDirectory:
-    """What we hold of one source, by immutable id, and of everybody else what a new entry could collide with."""
+    """What we hold of one source, by immutable id, and of everybody else what a new entry could collide with; for a
+    partial reading only what its entries can touch."""
 
     users: Mapping[str, KnownUser] = field(default_factory=dict)
     groups: Mapping[str, KnownGroup] = field(default_factory=dict)
@@ -85,10 +86,16 @@ class KnownDirectory:
     unit_codes: frozenset[str] = frozenset()
     """Codes of units outside this source."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
+    accounts: tuple[int, int] | None = None
+    """How many accounts the source has and how many of them are active, where `users` are only some."""
+
+    @property
+    def all_users(self) -> int:
+        return self.accounts[0] if self.accounts else len(self.users)
 
     @property
     def active_users(self) -> int:
-        return sum(user.active for user in self.users.values())
+        return self.accounts[1] if self.accounts else sum(user.active for user in self.users.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from identity.core.errors import Invalid
-from identity.directory.dn import normalise
+from identity.directory.dn import normalise_or_empty
 from identity.directory.reader import DirectoryEntry, Reading
 from identity.directory.settings import DirectorySettings
 from identity.people.inputs import Code, Login, Plain, fold_login
@@ -40,7 +39,8 @@ _CODE: TypeAdapter[str] = TypeAdapter(Code)
 
 
 def make(reading: Reading, known: KnownDirectory, settings: DirectorySettings) -> SyncPlan:
-    """The plan for one reading: units, groups, those who leave, then everybody else, at last nested groups.
+    """The plan for one reading: units, groups, those who leave, nested groups, then everybody else:
+    who is new has all roles with one step.
 
     Accounts are matched by immutable id; a new entry may belong to somebody we know only by the rules of `_correlate`
     or by a person's decision. Never by mail or phone.
@@ -59,8 +59,8 @@ def make(reading: Reading, known: KnownDirectory, settings: DirectorySettings) -
         *group_changes,
         *people.conflicts,
         *people.leaving,
-        *people.staying,
         *nests,
+        *people.staying,
     )
     return SyncPlan(changes, len(reading.entries))
 
@@ -319,7 +319,7 @@ def _place(found: Directory, entry: DirectoryEntry) -> tuple[str | None, str | N
         said = entry.first(names.department)
         dn = next((one for one, code in _codes(found).get(said or "", ())), None) if said else None
         if dn is None and said and "=" in said:
-            dn = _dn(said) if _dn(said) in found.codes else None
+            dn = normalise_or_empty(said) if normalise_or_empty(said) in found.codes else None
     company = entry.first(names.company) or (found.companies.get(dn) if dn else None)
     return (found.codes[dn] if dn and company else None), company
 
@@ -334,15 +334,8 @@ def _codes(found: Directory) -> Mapping[str, Sequence[tuple[str, str]]]:
 def _manager(found: Directory, said: str | None) -> str | None:
     if said is None:
         return None
-    kind, key = found.by_dn.get(_dn(said), ("", ""))
+    kind, key = found.by_dn.get(normalise_or_empty(said), ("", ""))
     return key if kind == "user" else None
-
-
-def _dn(said: str) -> str:
-    try:
-        return normalise(said)
-    except Invalid:
-        return ""
 
 
 def _unfit(values: Mapping[str, Any]) -> str | None:

@@ -33,6 +33,7 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/sync/runs/<uuid:run_id>/plan.csv"): ANY,
     ("POST", "/admin/sync/runs/<uuid:run_id>/review"): SYSTEM,
     ("POST", "/admin/sync/runs/<uuid:run_id>/decide"): SYSTEM,
+    ("POST", "/admin/sync/runs/<uuid:run_id>/retry"): SYSTEM,
     ("GET", "/admin/roles"): READERS,
     ("GET", "/admin/roles/<path:key>"): READERS,
     ("GET", "/admin/mappings"): READERS,
