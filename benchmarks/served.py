@@ -88,7 +88,7 @@ def served(kind: str = "sqlite", *more: str) -> Iterator[Instance]:
         command = [sys.executable, "-m", "granian", *words.split(), "wsgi:application"]
         server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _wait(env["PUBLIC_URL"])
+            wait(env["PUBLIC_URL"])
             sub = subprocess.run(
                 [sys.executable, "-c", _SUB], cwd=ROOT, env=env, check=True, capture_output=True, text=True
             ).stdout.strip()
@@ -144,7 +144,8 @@ _SUB = (
 )
 
 
-def _wait(address: str) -> None:
+def wait(address: str) -> None:
+    """Return when the server at this address is ready; raises `RuntimeError` after 20 s."""
     for _ in range(200):
         try:
             if httpx.get(f"{address}/readyz").status_code == 200:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask, render_template
 
-from identity import api, cas, console, oauth, saml
+from identity import api, cas, console, forward, oauth, saml
 from identity.access.decide import Access
 from identity.access.duties import watch
 from identity.access.snapshot import Snapshots
@@ -16,6 +16,7 @@ from identity.apps.registry import Registry
 from identity.audit.alarm import gap_state
 from identity.audit.buffered import Buffered
 from identity.audit.recorder import Recorder
+from identity.authzen import distribution
 from identity.authzen import hot as authzen_hot
 from identity.cli import identity_cli
 from identity.core import log, web
@@ -79,9 +80,11 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     routes = [
         *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
         *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
-        *api.routes(registry, database, recorder),
+        *distribution.routes(settings.public_url, keyring, registry, access, database, recorder),
+        *api.routes(registry, access, database, recorder),
         *oauth.hot_routes(settings, database, keyring, registry, access, recorder),
         *cas.hot_routes(settings, database, registry, access, recorder),
+        *forward.hot_routes(settings, database, registry, access, recorder),
     ]
     app.extensions["tessera_edge"] = Edge(
         app.wsgi_app,
@@ -121,6 +124,7 @@ def _blueprints(app: Flask) -> None:
         *oauth.blueprints,
         *saml.blueprints,
         *cas.blueprints,
+        *forward.blueprints,
         *console.blueprints,
     ):
         app.register_blueprint(blueprint)

@@ -15,7 +15,7 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cas, cli_audit, oauth, saml
+from identity import cas, cli_audit, cli_explain, forward, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
@@ -27,7 +27,7 @@ from identity.core.db import Database
 from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.record import Actor
-from identity.core.settings import Settings
+from identity.core.settings import Settings, SettingsError
 from identity.core.unit import Units
 from identity.core.web import use
 from identity.events.deliver import Composers
@@ -43,8 +43,23 @@ from identity.sync.run import Only, run_source
 
 ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 
-identity_cli = AppGroup("identity", help="Administer Tessera.")
+
+class _Commands(AppGroup):
+    """Says what is wrong in a sentence, with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TesseraError as error:
+            detail = f" ({error.detail})" if error.detail else ""
+            raise click.ClickException(f"{error.public}{detail}") from None
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+
+
+identity_cli = _Commands("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
+cli_explain.register(identity_cli)
 
 
 class _DryRun(Exception):
@@ -105,8 +120,6 @@ def apply_command(path: Path, dry_run: bool, prune: bool) -> None:
                 raise _DryRun
     except _DryRun:
         pass
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
     for line in lines:
         click.echo(line)
     click.echo(f"{sum(not line.startswith('?') for line in lines)} changes{' (not applied)' if dry_run else ''}")
@@ -128,8 +141,6 @@ def bootstrap_admin_command(login: str, name: str, role: str) -> None:
     try:
         with use(Units).open(Actor.system("cli:bootstrap-admin")) as unit:
             token = invite_administrator(unit, login, name, role)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
     except ValidationError as error:
         faults = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
         raise click.ClickException(faults) from None
@@ -148,14 +159,11 @@ def bootstrap_admin_command(login: str, name: str, role: str) -> None:
 def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str | None, run_id: UUID | None) -> None:
     """Bring people, groups and units in line with a directory."""
     actor, mode = Actor.system("cli:sync"), "dry_run" if dry_run else "check" if check else "apply"
-    try:
-        if run_id is not None:
-            outcome = review.retry(use(Units), run_id, actor)
-        else:
-            chosen = Only(login=only) if only else None
-            outcome = run_source(use(Units), source, actor, mode=mode, full=full, only=chosen)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    if run_id is not None:
+        outcome = review.retry(use(Units), run_id, actor)
+    else:
+        chosen = Only(login=only) if only else None
+        outcome = run_source(use(Units), source, actor, mode=mode, full=full, only=chosen)
     click.echo(f"{source}: {outcome.state} {outcome.counts}")
     if outcome.error:
         raise click.ClickException(outcome.error)
@@ -166,11 +174,8 @@ def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str 
 def rotate_keys_command(kid: str | None) -> None:
     """Take the next step of the signing keys: show the next one, or let one sign that was shown for a day."""
     root = current_app.extensions["tessera_root"]
-    try:
-        with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
-            lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
+        lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
     for line in lines:
         click.echo(line)
 
@@ -189,7 +194,8 @@ def worker_command() -> None:
     click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
     doors = (use(Access), use(LogoutNotifiers), use(Composers))
     root = current_app.extensions["tessera_root"]
-    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, [oauth.forget_expired, cas.purge, saml.purge])
+    purges = [oauth.forget_expired, cas.purge, saml.purge, forward.purge]
+    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, purges)
     work(use(Units), jobs, stop)
     use(Feed).stop()
 

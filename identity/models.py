@@ -10,6 +10,7 @@ import identity.core.lease
 import identity.core.once
 import identity.directory.models
 import identity.events.models
+import identity.forward.models
 import identity.keys.models
 import identity.login.models
 import identity.oauth.models

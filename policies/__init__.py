@@ -8,6 +8,7 @@ from policies.compare import Change, compare
 from policies.conditions import Condition, compile_condition
 from policies.engine import Engine, PreparedSubject
 from policies.separation import Conflict, StaticDuties, static_conflicts
+from policies.trace import Check, Way, role_path, trace
 from policies.types import (
     ANYWHERE,
     Act,
@@ -37,6 +38,7 @@ __all__ = [
     "Amount",
     "Carrier",
     "Change",
+    "Check",
     "Condition",
     "Conflict",
     "Decision",
@@ -53,8 +55,11 @@ __all__ = [
     "Side",
     "StaticDuties",
     "StaticDuty",
+    "Way",
     "compare",
     "compile_condition",
+    "role_path",
     "static_conflicts",
+    "trace",
     "validate",
 ]

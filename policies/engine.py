@@ -70,8 +70,8 @@ class Engine:
     def __init__(self, rules: RuleSet, org: Mapping[str, Sequence[str]] | None = None) -> None:
         self.version = rules.version
         self.rules = rules
-        self._org = {code: frozenset(above) for code, above in (org or {}).items()}
-        self._below = juniors(rules.inheritance)
+        self.org = {code: frozenset(above) for code, above in (org or {}).items()}
+        self.below = juniors(rules.inheritance)
         self._bits = _bits(rules)
         self._closures: dict[str, tuple[frozenset[str], int, int]] = {}
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
@@ -153,7 +153,7 @@ class Engine:
         """The roles that the subject holds at `now`, inherited ones too."""
         found: set[str] = set()
         for one in subject.held:
-            if _valid(one.grant.valid_from, one.grant.valid_until, now):
+            if is_valid(one.grant.valid_from, one.grant.valid_until, now):
                 found |= self._closure(one.grant.role)[0]
         return found
 
@@ -185,6 +185,16 @@ class Engine:
             mask |= group.permits
         return mask
 
+    def groups(self, request: Request) -> Sequence[Group]:
+        """The rules that concern the action on this resource, whoever holds them; none for an id not canonical."""
+        resource = request.resource
+        bucket = self._buckets.get((resource.application, resource.type, request.action.name))
+        return (bucket.find(resource.id) if bucket is not None else None) or ()
+
+    def object_duties(self, application: str, resource_type: str, action: str) -> Sequence[ObjectDuty]:
+        """The object rules that name this action."""
+        return self._object_duties.get((application, resource_type, action), ())
+
     def names_object_duty(self, application: str, resource_type: str, action: str) -> bool:
         """Whether an object rule names this action."""
         return (application, resource_type, action) in self._object_duties
@@ -197,7 +207,7 @@ class Engine:
         """The role with all below it, its own bit, and the bits of all of them."""
         known = self._closures.get(role)
         if known is None:
-            names = frozenset(closure(role, self._below))
+            names = frozenset(closure(role, self.below))
             bits = self._bits
             known = self._closures[role] = names, bits.get(role, 0), sum(bits.get(name, 0) for name in names)
         return known
@@ -221,7 +231,7 @@ class Engine:
     def _permit(self, request: Request, rule: Rule) -> Decision | str:
         """The rule's answer when one tuple satisfies everything; else the reason of the one that came furthest."""
         permission = rule.permission
-        if rule.timed and not _valid(permission.valid_from, permission.valid_until, request.now):
+        if rule.timed and not is_valid(permission.valid_from, permission.valid_until, request.now):
             return "expired"
         best, bit = "no_permission", rule.bit
         holds = rule.condition is None
@@ -229,12 +239,12 @@ class Engine:
             grant, _, reached = one
             if not reached & bit:
                 continue
-            code = _check(grant, request, self._org)
+            code = _check(grant, request, self.org)
             if not code and not holds:
-                holds = self._condition(request, rule.condition, on_error=False)
+                holds = self.condition_holds(request, rule.condition, on_error=False)
                 code = "" if holds else "condition"
             if not code:
-                activated = self._activated(request, one, rule)
+                activated = self.activated(request, one, rule)
                 if not isinstance(activated, str):
                     return rule.answer._replace(activates=activated) if activated else rule.answer
                 code = "sod_dynamic"
@@ -242,7 +252,7 @@ class Engine:
                 best = code
         return best
 
-    def _activated(self, request: Request, held: Held, rule: Rule) -> tuple[Activation, ...] | str:
+    def activated(self, request: Request, held: Held, rule: Rule) -> tuple[Activation, ...] | str:
         """The roles of dynamic sets that this tuple uses for this rule, or the set that forbids it."""
         if not held.mask & self._dynamic_mask:
             return ()
@@ -253,18 +263,19 @@ class Engine:
     def _denies(self, request: Request, rule: Rule) -> bool:
         """A deny holds when its role's tuple is valid here; what is not stated or cannot be evaluated denies."""
         permission = rule.permission
-        if rule.timed and not _valid(permission.valid_from, permission.valid_until, request.now):
+        if rule.timed and not is_valid(permission.valid_from, permission.valid_until, request.now):
             return False
         for grant, own, reached in request.subject.held:
             if (
                 (reached if permission.inherited else own) & rule.bit
-                and _valid(grant.valid_from, grant.valid_until, request.now)
-                and _check_scope(grant, request.resource.properties, self._org) != "scope"
+                and is_valid(grant.valid_from, grant.valid_until, request.now)
+                and check_scope(grant, request.resource.properties, self.org) != "scope"
             ):
-                return rule.condition is None or self._condition(request, rule.condition, on_error=True)
+                return rule.condition is None or self.condition_holds(request, rule.condition, on_error=True)
         return False
 
-    def _condition(self, request: Request, condition: Condition | None, *, on_error: bool) -> bool:
+    def condition_holds(self, request: Request, condition: Condition | None, *, on_error: bool) -> bool:
+        """Whether the condition is met; without one it is."""
         subject, resource, action = request.subject, request.resource, request.action
         values = {
             "subject": {"id": subject.id, "properties": subject.properties},
@@ -302,17 +313,23 @@ def _bits(rules: RuleSet) -> dict[str, int]:
     return {role: 1 << number for number, role in enumerate(names)}
 
 
-def _valid(since: datetime | None, until: datetime | None, now: datetime) -> bool:
+def is_valid(since: datetime | None, until: datetime | None, now: datetime) -> bool:
+    """Whether `now` lies in a validity; its end is exclusive."""
     return (since is None or now >= since) and (until is None or now < until)
 
 
 def _check(grant: Grant, request: Request, org: Mapping[str, frozenset[str]]) -> str:
     """Empty when this tuple satisfies scope, limit and validity; else what it does not satisfy."""
-    if not _valid(grant.valid_from, grant.valid_until, request.now):
+    if not is_valid(grant.valid_from, grant.valid_until, request.now):
         return "expired"
-    code = _check_scope(grant, request.resource.properties, org)
-    if code or grant.limit is None:
-        return code
+    code = check_scope(grant, request.resource.properties, org)
+    return code or check_limit(grant, request)
+
+
+def check_limit(grant: Grant, request: Request) -> str:
+    """Empty within the tuple's limit, else the reason why not."""
+    if grant.limit is None:
+        return ""
     amount = request.resource.properties.get("amount")
     if not isinstance(amount, Amount):
         return "limit_missing"
@@ -321,7 +338,7 @@ def _check(grant: Grant, request: Request, org: Mapping[str, frozenset[str]]) ->
     return "" if 0 <= amount.value <= grant.limit.value else "limit"
 
 
-def _check_scope(grant: Grant, properties: Mapping[str, Any], org: Mapping[str, frozenset[str]]) -> str:
+def check_scope(grant: Grant, properties: Mapping[str, Any], org: Mapping[str, frozenset[str]]) -> str:
     """Empty inside the tuple's scope, "scope" outside, "scope_missing" when the request does not state enough.
 
     What is stated in another form than a text is not stated, nor is a unit that we do not know.

@@ -20,6 +20,7 @@ for module in openidc mellon cas; do
     [ -e "/usr/lib/apache2/modules/mod_auth_$module.so" ] || missing+=("libapache2-mod-auth-$module")
 done
 [ -x /usr/sbin/apache2 ] || missing+=(apache2)
+[ -x /usr/sbin/nginx ] || missing+=(nginx)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 as_root=()

@@ -36,7 +36,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
         "read": (
             *("user", "group", "org_unit", "role", "assignment", "mapping", "policy"),
             *("application", "session", "directory", "sync"),
-            *("duty", "admin_grant", "administrator"),
+            *("duty", "admin_grant", "administrator", "decision"),
         ),
         "approve": ("administrator",),
         "write": (
@@ -64,7 +64,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
                 "policy",
             ),
             *("application", "session", "directory", "sync"),
-            *("duty", "admin_grant", "administrator"),
+            *("duty", "admin_grant", "administrator", "decision"),
         ),
         "export": ("audit",),
     },

@@ -126,12 +126,18 @@ class Access:
         """
         snapshot = self.snapshot()
         user = snapshot.users.get(request.user) if request.user else None
-        acts = (*self._acts(connection, request), *request.stated)
-        activations = self._activations(connection, user, call.now)
+        acts, activations = self.known(connection, request, call.now)
         decided, record = evaluate_in(snapshot, request, call.now, acts, activations)
         if decided.permit and request.intent == "perform" and user is not None:
             self._remember(connection, snapshot, user, request, decided, call.now)
         return decided, record
+
+    def known(
+        self, connection: Connection, request: AccessRequest, now: datetime
+    ) -> tuple[tuple[Act, ...], tuple[Activation, ...]]:
+        """The acts on this object that are known and stated, and the roles that the person has in use."""
+        user = self.snapshot().users.get(request.user) if request.user else None
+        return (*self._acts(connection, request), *request.stated), self._activations(connection, user, now)
 
     def lock(self, connection: Connection, requests: list[AccessRequest]) -> None:
         """Take the locks of these requests' objects and persons, in sorted order, until the transaction ends."""
@@ -285,7 +291,7 @@ def _in_console(snapshot: Snapshot, user: SnapshotUser, request: AccessRequest, 
         return administration.decide(snapshot, user, action, kind, request.resource_id, request.properties, now)
     decision = snapshot.engine.evaluate(engine_request(request, user, now))
     if not decision.permit and administration.opens(snapshot, user, action, kind, now):
-        return Decision(True, "permitted", ("admin-grant",), (), snapshot.policy_version)
+        return Decision(True, "permitted", (administration.OPENED,), (), snapshot.policy_version)
     return decision
 
 

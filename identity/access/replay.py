@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,16 +11,36 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from identity.access.decide import AccessRequest, Decided, evaluate_in
-from identity.access.snapshot import load
+from identity.access.snapshot import Snapshot, load
 from identity.core.hot import parse_uuid
 from identity.people.models import User
 from policies import Act, Activation, Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request with everything that its answer is made from."""
+
+    snapshot: Snapshot
+    request: AccessRequest
+    now: datetime
+    acts: tuple[Act, ...] = ()
+    activations: tuple[Activation, ...] = ()
 
 
 def replay(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Decided:
     """The same answer and reasons as in the record `body` (or in this item of a batch), whatever has changed since.
 
     Raises `KeyError` for a record that is no decision.
+    """
+    asked = question(connection, body, item)
+    return evaluate_in(asked.snapshot, asked.request, asked.now, asked.acts, asked.activations)[0]
+
+
+def question(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Question:
+    """What the record's decision was made from: its own input, the facts known then, the rules in force then.
+
+    Raises `KeyError` or `IndexError` for a record that is no decision, or has no such item.
     """
     entry: Mapping[str, Any] = body if item is None else {**body, **body["data"]["items"][item]}
     recorded = entry["input"]
@@ -40,8 +61,7 @@ def replay(connection: Connection, body: Mapping[str, Any], item: int | None = N
     )
     acts = tuple(Act(*one) for one in recorded.get("acts", ()))
     activations = tuple(Activation(*one) for one in recorded.get("activations", ()))
-    now = datetime.fromisoformat(entry["at"])
-    return evaluate_in(snapshot, request, now, acts, activations)[0]
+    return Question(snapshot, request, datetime.fromisoformat(entry["at"]), acts, activations)
 
 
 def _concerned(connection: Connection, recorded: Mapping[str, Any], *users: UUID | None) -> list[UUID]:

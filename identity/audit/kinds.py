@@ -43,11 +43,16 @@ class Kind(StrEnum):
     TICKET_REFUSED = "cas.ticket.refused"
     CAS_REQUEST_REFUSED = "cas.request.refused"
 
+    FORWARD_STARTED = "forward.session.started"
+    FORWARD_REFUSED = "forward.request.refused"
+
     DECISION_MADE = "access.decision.made"
     DECISIONS_MADE = "access.decisions.made"
     SEARCH_MADE = "access.search.made"
     DECISIONS_MISSED = "access.decisions.missed"
     CALLER_REFUSED = "access.caller.refused"
+    BUNDLE_READ = "access.bundle.read"
+    DECISIONS_REPORTED = "access.decisions.reported"
 
     USER_CREATED = "people.user.created"
     USER_ENABLED = "people.user.enabled"
@@ -114,6 +119,7 @@ class Kind(StrEnum):
     SEARCH_SAVED = "audit.search.saved"
     AUDIT_EXPORTED = "audit.record.exported"
     AUDIT_READ = "audit.record.read"
+    DECISION_EXPLAINED = "audit.decision.explained"
     AUDIT_REDACTED = "audit.personal.redacted"
     AUDIT_PURGED = "audit.records.purged"
     RETENTION_CHANGED = "audit.retention.changed"
@@ -126,6 +132,7 @@ _CLASS_OF_AREA: Mapping[str, str] = {
     "oauth": "token",
     "saml": "token",
     "cas": "token",
+    "forward": "token",
     "access": "decision",
     "people": "change",
     "roles": "change",
@@ -178,11 +185,15 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.TICKET_VALIDATED: "{application} validated a service ticket",
     Kind.TICKET_REFUSED: "{application} presented a ticket that was refused",
     Kind.CAS_REQUEST_REFUSED: "A CAS request was refused",
+    Kind.FORWARD_STARTED: "{person} has a session at a proxied host of {application}",
+    Kind.FORWARD_REFUSED: "A request of the proxy of {application} was refused",
     Kind.DECISION_MADE: "{application} asked whether {person} may {action} {resource}",
     Kind.DECISIONS_MADE: "{application} asked for several decisions",
     Kind.SEARCH_MADE: "{application} searched who may do what",
     Kind.DECISIONS_MISSED: "Decisions for {application} could not be recorded",
     Kind.CALLER_REFUSED: "A caller did not prove itself",
+    Kind.BUNDLE_READ: "{application} read what it may decide itself",
+    Kind.DECISIONS_REPORTED: "{application} reported decisions of its own",
     Kind.USER_CREATED: "{actor} created the user {login}",
     Kind.USER_ENABLED: "{actor} enabled the user {login}",
     Kind.USER_DISABLED: "{actor} disabled the user {login}",
@@ -242,6 +253,7 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SEARCH_SAVED: "{actor} changed a saved search",
     Kind.AUDIT_EXPORTED: "{actor} exported audit records",
     Kind.AUDIT_READ: "{actor} read an audit record",
+    Kind.DECISION_EXPLAINED: "{actor} read why {person} may or may not {action} {resource}",
     Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",
     Kind.AUDIT_PURGED: "Audit records of {resource} were removed after their retention",
     Kind.RETENTION_CHANGED: "The retention of the audit was changed",

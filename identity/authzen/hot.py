@@ -72,7 +72,7 @@ class _Door:
             [(decided, record)] = self._perform(call, [request])
         else:
             decided, record = self._plain(call, app, request)
-        return HotResponse.json(200, wire.answer(decided, record))
+        return HotResponse.json(200, wire.answer(decided, record, app))
 
     def _evaluations(self, call: HotCall, app: App) -> HotResponse:
         body = call.json()
@@ -90,7 +90,7 @@ class _Door:
             answers = self._perform_batch(call, app, parsed, stop)
         else:
             decided: list[tuple[Decided, Record]] = []
-            answers = _answers(parsed, lambda one: self._access.evaluate(one, call.now), decided, stop)
+            answers = _answers(parsed, lambda one: self._access.evaluate(one, call.now), decided, stop, app)
             call.records.append(_batch(app.code, decided))
             self._record(call, app)
         return HotResponse.json(200, {"evaluations": answers})
@@ -115,7 +115,7 @@ class _Door:
         [(decided, record)] = (
             self._perform(call, [request]) if self._access.touches_duty(request) else [self._plain(call, app, request)]
         )
-        return HotResponse.json(200, wire.answer(decided, record))
+        return HotResponse.json(200, wire.answer(decided, record, app))
 
     def _plain(self, call: HotCall, app: App, request: AccessRequest) -> tuple[Decided, Record]:
         decided = self._access.decide(call, request)
@@ -145,7 +145,7 @@ class _Door:
         decided: list[tuple[Decided, Record]] = []
         with self._database.write() as connection:
             self._access.lock(connection, [one for one in parsed if isinstance(one, AccessRequest)])
-            answers = _answers(parsed, lambda one: self._access.perform(connection, call, one), decided, stop)
+            answers = _answers(parsed, lambda one: self._access.perform(connection, call, one), decided, stop, app)
             call.records.append(_batch(app.code, decided))
             self._recorder.write(connection, call, call.records, None)
         return answers
@@ -187,6 +187,7 @@ def _answers(
     decide: Callable[[AccessRequest], tuple[Decided, Record]],
     decided: list[tuple[Decided, Record]],
     stop: bool | None,
+    app: App,
 ) -> list[dict[str, Any]]:
     """Decide the items in their order, up to the one that ends the semantic (§7.1.2.1)."""
     answers = []
@@ -195,7 +196,7 @@ def _answers(
             answers.append(wire.item_error(one))
         else:
             decided.append(decide(one))
-            answers.append(wire.answer(*decided[-1]))
+            answers.append(wire.answer(*decided[-1], app))
         if stop is not None and answers[-1]["decision"] is stop:
             break
     return answers

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 from uuid import UUID
 
+from identity.access.ask import Resolve, stated_acts
 from identity.access.decide import AccessRequest, Decided
 from identity.access.snapshot import Snapshot
 from identity.apps.registry import App
 from identity.core.errors import Invalid
 from identity.core.record import Record
-from policies import Act, Amount
+from policies import Amount
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 Sought = Literal["subject", "resource", "action"]
@@ -19,11 +20,9 @@ SEMANTICS = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")
 EVALUATIONS_MAX = 1_000
 TEXT_MAX = 1_024
 
-# Who a resource's properties say has acted on it, and the action that this is.
 _OURS = frozenset({"intent", "sid", "acr", "on_behalf_of"})
 # No user has this id, so acting in the place of somebody unknown is denied.
 _NOBODY = UUID(int=0)
-_STATED = {"submitter": "submit", "reviewer": "review", "approver": "approve", "payer": "pay"}
 
 REASONS = {
     "permitted": ("Permitted.", "允许。"),
@@ -47,8 +46,6 @@ REASONS = {
     "subject_expired": ("This account has expired.", "账号已过期。"),
     "resource_invalid": ("The resource's id is not valid.", "资源标识无效。"),
 }
-
-Resolve = Callable[[str], UUID | None]
 
 
 def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sought | None = None) -> AccessRequest:
@@ -82,7 +79,7 @@ def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sou
         intent=intent,
         acr=_text_or_none(context, "acr"),
         sid=_text_or_none(context, "sid"),
-        stated=_stated(stated, snapshot, resolve),
+        stated=stated_acts(stated, snapshot, resolve),
         stands_for=_stands_for(context, resolve),
     )
 
@@ -116,8 +113,9 @@ def semantic(body: Mapping[str, Any]) -> Semantic:
     return chosen  # type: ignore[no-any-return]
 
 
-def answer(decided: Decided, record: Record) -> dict[str, Any]:
-    """The response to one evaluation; the reason is a code and a sentence for the person."""
+def answer(decided: Decided, record: Record, app: App) -> dict[str, Any]:
+    """The response to one evaluation: the reason is a code and a sentence for the person; which rules decided is told
+    to an application with the right `explain`."""
     english, chinese = REASONS.get(decided.reason, REASONS["no_permission"])
     context: dict[str, Any] = {
         "id": str(record.id),
@@ -126,6 +124,8 @@ def answer(decided: Decided, record: Record) -> dict[str, Any]:
         "policy_version": decided.policy_version,
         "facts_revision": decided.facts_revision,
     }
+    if "explain" in app.rights:
+        context["reason_admin"] = {"code": decided.reason, "rules": list(decided.rules)}
     if decided.obligations:
         context["obligations"] = list(decided.obligations)
     return {"decision": decided.permit, "context": context}
@@ -169,18 +169,3 @@ def _stands_for(context: Mapping[str, Any], resolve: Resolve) -> UUID | None:
     """`context.on_behalf_of`: the subject id of the person in whose place the subject acts (代理审批)."""
     subject_id = _text_or_none(context, "on_behalf_of")
     return None if subject_id is None else resolve(subject_id) or _NOBODY
-
-
-def _stated(properties: Mapping[str, Any], snapshot: Snapshot, resolve: Resolve) -> tuple[Act, ...]:
-    """Acts that the application tells of; persons that nobody knows are no evidence."""
-    acts = []
-    for name, action in _STATED.items():
-        said = properties.get(name)
-        if said is None:
-            continue
-        for one in said if isinstance(said, list) else [said]:
-            user_id = resolve(one) if isinstance(one, str) and one else None
-            user = snapshot.user(user_id) if user_id else None
-            if user is not None:
-                acts.append(Act(str(user.person_id), action))
-    return tuple(acts)

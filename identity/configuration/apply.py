@@ -117,6 +117,8 @@ def _put_application(unit: Unit, part: ApplicationPart, base: Path) -> None:
         apps.put_saml_sp(unit, app, provider)
     for service in part.cas:
         apps.put_cas_service(unit, app, service)
+    for host in part.forward:
+        apps.put_forward_host(unit, app, host)
     for api in part.apis:
         value = read_secret(api.secret, base) if api.secret else None
         apps.put_api(unit, app, ApiInput(**api.model_dump(exclude={"secret"})), value)

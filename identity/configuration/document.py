@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from identity.alarms.inputs import AlarmInput
-from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput, SamlInput
+from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, ForwardInput, OidcInput, SamlInput
 from identity.core.cron import Cron
 from identity.core.errors import Invalid
 from identity.directory.settings import CAN_LIVE, DirectoryKind
@@ -84,6 +84,7 @@ class ApplicationPart(ApplicationInput):
     oidc: tuple[OidcPart, ...] = ()
     saml: tuple[SamlInput, ...] = ()
     cas: tuple[CasInput, ...] = ()
+    forward: tuple[ForwardInput, ...] = ()
     apis: tuple[ApiPart, ...] = ()
 
 

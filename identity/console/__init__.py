@@ -7,6 +7,7 @@ Does not own: any rule; every change is a service of its area.
 from identity.console.routes_apps import bp as apps_bp
 from identity.console.routes_audit import bp as audit_bp
 from identity.console.routes_duties import bp as duties_bp
+from identity.console.routes_explain import bp as explain_bp
 from identity.console.routes_grants import bp as grants_bp
 from identity.console.routes_people import bp as people_bp
 from identity.console.routes_portal import bp as portal_bp
@@ -24,6 +25,7 @@ blueprints = (
     duties_bp,
     apps_bp,
     audit_bp,
+    explain_bp,
     proof_bp,
     reports_bp,
 )

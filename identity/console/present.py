@@ -38,6 +38,7 @@ MENU = (
             ("/admin/assignments", _("Assignments"), "read", "assignment"),
             ("/admin/grants", _("Rights to grant"), "read", "admin_grant"),
             ("/admin/duties", _("Separated duties"), "read", "duty"),
+            ("/admin/explain", _("Decision explanation"), "read", "decision"),
             ("/admin/applications", _("Applications"), "read", "application"),
         ),
     ),

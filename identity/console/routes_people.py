@@ -12,12 +12,12 @@ from identity.access.decide import Access, AccessRequest
 from identity.access.snapshot import Snapshot
 from identity.apps.registry import Registry
 from identity.console import present, queries, words
-from identity.core.errors import Invalid, NotFound
+from identity.core.errors import Invalid, NotFound, Refused
 from identity.core.unit import Unit
 from identity.core.web import open_unit, permission, redirect_to, request_now, use
 from identity.directory.models import DirectorySource
 from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
-from identity.login.mfa import has_factor
+from identity.login.mfa import has_factor, remove_factor
 from identity.people.models import Group
 from identity.people.service import set_user_state
 from identity.roles.mapping import BUSINESS, CONSOLE_APPLICATION, group_paths
@@ -151,6 +151,22 @@ def user_state(user_id: UUID) -> Response:
         set_user_state(unit, user_id, state, cause="console")
         if state == "disabled":
             end_sessions_of_user(unit, user_id, "user_disabled", use(LogoutNotifiers))
+    return redirect_to(f"/admin/users/{user_id}")
+
+
+@bp.post("/admin/users/<uuid:user_id>/factor/remove")
+@permission("write", "user", fresh=True)
+def factor_remove(user_id: UUID) -> Response:
+    """Take a lost second factor away; sessions end, and who owes one adds a new one at the next sign-in."""
+    why, reference = reason_given()
+    with open_unit(reason=why, reference=reference) as unit:
+        unit.require("write", "user", str(user_id))
+        if user_id == unit.actor.user:
+            raise Refused("Your own second factor is changed in your account.", code="own_factor")
+        if not has_factor(unit.db.connection(), user_id):
+            raise NotFound("This user has no second factor.")
+        remove_factor(unit, user_id)
+        end_sessions_of_user(unit, user_id, "factor_removed", use(LogoutNotifiers))
     return redirect_to(f"/admin/users/{user_id}")
 
 

@@ -16,6 +16,8 @@ from identity.core.i18n import gettext_noop as _
 
 LABELS: Mapping[str, str] = {
     # States of users, applications, directories and runs.
+    "True": _("yes"),
+    "False": _("no"),
     "active": _("active"),
     "disabled": _("disabled"),
     "deleted": _("deleted"),
@@ -44,6 +46,18 @@ LABELS: Mapping[str, str] = {
     "user": _("User"),
     "role": _("Role"),
     "assignment": _("Assignment"),
+    "mapping": _("Mapping"),
+    "permission": _("Permission"),
+    "record": _("Record"),
+    "decision": _("Decision"),
+    "person": _("Person"),
+    # What a way is checked for.
+    "validity": _("Validity of the role"),
+    "rule_validity": _("Validity of the permission"),
+    "scope": _("Scope"),
+    "limit": _("Limit"),
+    "condition": _("Condition"),
+    "duty": _("Duties of the session"),
     # Kinds of planned changes.
     "department_add": _("Department added"),
     "department_update": _("Department changed"),
@@ -97,6 +111,11 @@ LABELS: Mapping[str, str] = {
     "application": _("application"),
     "system": _("system"),
     "anonymous": _("nobody known"),
+    # Why a copy of the policy cannot decide.
+    "ask_duty": _("separation of duty"),
+    "ask_limit": _("limit"),
+    "ask_obligation": _("obligation"),
+    "ask_condition": _("condition on the person"),
     # How a token endpoint's caller proves itself.
     "client_secret_basic": _("client secret, HTTP Basic"),
     "client_secret_post": _("client secret in the form"),
@@ -108,6 +127,7 @@ AREAS: Mapping[str, str] = {
     "oauth": "OAuth 2 / OpenID Connect",
     "saml": "SAML 2.0",
     "cas": "CAS",
+    "forward": _("Proxies"),
     "access": _("Decisions"),
     "people": _("People"),
     "roles": _("Roles and rules"),
@@ -158,6 +178,12 @@ REASONS: Mapping[str, str] = {
     "subject_disabled": _("The account is disabled."),
     "subject_expired": _("The account is no longer valid."),
     "resource_invalid": _("The name of the resource is not in its normal form."),
+    # Why a mapping row gave nothing.
+    "mapping_source": _("The person is not in its source."),
+    "mapping_condition": _("The person does not meet its condition."),
+    "mapping_excluded": _("Another mapping excludes the person."),
+    "gain_held": _("It is held back: it would join separated duties."),
+    "mapping_scope": _("Nothing is left of its scope or limit."),
     # Sign-in.
     "unknown_user": _("Nobody has this user name."),
     "wrong_password": _("The password is wrong."),
@@ -185,6 +211,7 @@ REASONS: Mapping[str, str] = {
     "ended_by_user": _("The person ended it in “My account”."),
     "ended_by_admin": _("An administrator ended it."),
     "user_disabled": _("The account was disabled."),
+    "factor_removed": _("The second factor was taken away."),
     "factor_changed": _("The second factor was changed."),
     "password_changed": _("The password was changed."),
     # Protocols.
@@ -209,6 +236,8 @@ REASONS: Mapping[str, str] = {
     "subject": _("The request does not name one person plainly."),
     "binding": _("The answer was asked for by a binding that is not offered."),
     "version": _("The message is not SAML 2.0."),
+    "forward_host": _("The host is not registered for this application."),
+    "forward_method": _("The host has no action for this method."),
     "unregistered_service": _("No such CAS service is registered."),
     "redirect_uri": _("The return address is not registered."),
     "account_disabled": _("The account in this application is disabled."),
@@ -287,6 +316,22 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"undone", _("taken back")),
         (r"The same plan is held already\.", _("The same plan is held already.")),
         (
+            r"would clear a field of (?P<n>\d+) of (?P<all>\d+) accounts; (?P<most>\d+) are allowed at once",
+            _("would clear a field of %(n)s of %(all)s accounts; %(most)s are allowed at once"),
+        ),
+        (
+            r"would take (?P<n>\d+) of (?P<all>\d+) accounts out of groups; (?P<most>\d+) are allowed at once",
+            _("would take %(n)s of %(all)s accounts out of groups; %(most)s are allowed at once"),
+        ),
+        (
+            r"would remove (?P<n>\d+) of (?P<all>\d+) groups; (?P<most>\d+) are allowed at once",
+            _("would remove %(n)s of %(all)s groups; %(most)s are allowed at once"),
+        ),
+        (
+            r"would abolish (?P<n>\d+) of (?P<all>\d+) departments; (?P<most>\d+) are allowed at once",
+            _("would abolish %(n)s of %(all)s departments; %(most)s are allowed at once"),
+        ),
+        (
             r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
             _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),
         ),
@@ -329,12 +374,16 @@ def capital(text: str) -> str:
 
 
 def stored(text: str | None) -> str:
-    """A sentence that was stored in English, in the reader's language where we know it."""
+    """What was stored in English, a sentence a line, in the reader's language where we know it."""
+    return " ".join(_stored(line) for line in (text or "").splitlines())
+
+
+def _stored(line: str) -> str:
     for pattern, sentence in _STORED:
-        found = pattern.fullmatch(text or "")
+        found = pattern.fullmatch(line)
         if found:
             return gettext(sentence) % found.groupdict()
-    return gettext(text) if text else ""
+    return gettext(line)
 
 
 def role_title(key: str, titles: Mapping[str, str]) -> str:

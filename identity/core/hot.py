@@ -38,6 +38,7 @@ _STATUS = {
     204: "204 No Content",
     302: "302 Found",
     303: "303 See Other",
+    304: "304 Not Modified",
     400: "400 Bad Request",
     401: "401 Unauthorized",
     403: "403 Forbidden",
@@ -320,9 +321,11 @@ class Edge:
     ) -> Iterable[bytes]:
         headers = [
             *response.headers,
-            ("Content-Length", str(len(response.body))),
             ("X-Request-ID", request_id),
         ]
+        # RFC 9110 §8.6: none in a 204, and in a 304 only the length that the 200 would have had.
+        if response.status not in {204, 304}:
+            headers.append(("Content-Length", str(len(response.body))))
         if cors:
             headers.append(("Access-Control-Allow-Origin", "*"))
         headers += self._missing(response.headers)

@@ -80,11 +80,11 @@ def _run(work: Work, mode: str, *, full: bool, only: Only | None) -> Outcome:
         return end_run(work, "superseded", counts, "The same plan is held already.")
     with work.stage("store"):
         store(work, plan.changes)
-    _planned(work, reading, plan, effects, state, "; ".join(hold) or None, digest, keep_cursor=only is None)
+    _planned(work, reading, plan, effects, state, "\n".join(hold) or None, digest, keep_cursor=only is None)
     # A hundred thousand entries and changes are not kept while the stored plan is applied.
     del reading, plan
     if state != "applying":
-        return end_run(work, state, counts, "; ".join(hold) or None)
+        return end_run(work, state, counts, "\n".join(hold) or None)
     return apply_stored(work, counts)
 
 

@@ -6,7 +6,7 @@ from alembic import op
 from identity.core.db import UtcDateTime
 
 revision = "0021_sync_ways"
-down_revision = "0015_recorder_account"
+down_revision = "0017_forward"
 branch_labels = None
 depends_on = None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import ssl
 import subprocess
 import sys
@@ -112,7 +113,8 @@ class Site:
                 process.kill()
                 process.wait()
 
-    def flask(self, *words: str) -> None:
+    def flask(self, *words: str, status: int = 0) -> None:
+        """A command, which must end with this status."""
         done = subprocess.run(
             [sys.executable, "-m", "flask", "--app", "wsgi", "identity", *words],
             cwd=ROOT,
@@ -120,7 +122,7 @@ class Site:
             capture_output=True,
             check=False,
         )
-        if done.returncode:
+        if done.returncode != status:
             raise RuntimeError(done.stderr.decode()[-3_000:])
 
     def _start(self, command: list[str]) -> None:
@@ -131,7 +133,7 @@ class Site:
         """The demo company with its applications at our addresses."""
         demo = ROOT / "examples" / "demo"
         company: dict[str, Any] = yaml.safe_load((demo / "company.yaml").read_text(encoding="utf-8"))
-        company["directories"][0]["settings"]["path"] = str(demo / "company.ldif")
+        company["directories"][0]["settings"]["path"] = str(shutil.copy(demo / "company.ldif", self.folder))
         company["directories"][0]["interval_s"] = 86_400
         apps = {one["code"]: one for one in company["applications"]}
         expense, oa = apps["expense"], apps["oa"]
