@@ -75,7 +75,7 @@ class Limit(_Value):
         return max(self.count, int(total * self.percent / 100))
 
 
-LimitName = Literal["user_disable", "cleared", "left", "group_remove", "department_remove"]
+LimitName = Literal["user_disable", "user_delete", "cleared", "left", "group_remove", "department_remove"]
 
 # What an Active Directory names differently; a source's own settings win.
 _AD_ATTRIBUTES: Mapping[str, str | None] = {
@@ -176,6 +176,11 @@ class DirectorySettings(_Value):
     incremental: bool = Field(True, description="Read only what changed, where the directory can say it.")
     limits: Mapping[LimitName, Limit] = Field(
         default_factory=dict, description="When a run must wait for approval; max(5, 10 %) of each where not given."
+    )
+    delete_after_days: int | None = Field(
+        90,
+        ge=1,
+        description="How long a missing account is in quarantine before its identity is deleted; null = for ever.",
     )
     full_every_s: int = Field(86_400, ge=60, description="Read everything at least this often.")
 

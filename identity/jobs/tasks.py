@@ -23,6 +23,7 @@ from identity.events.deliver import Composers, deliver_due
 from identity.jobs.worker import Job
 from identity.keys.rotate import rotate
 from identity.login.authenticate import DELAY_MAX_S, WINDOW_S
+from identity.login.leavers import forget_credentials_of_deleted
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
 from identity.login.models import LoginFailure, LoginTransaction
 from identity.reports.schedule import make_due
@@ -58,6 +59,10 @@ def tasks(
             for one in forget:
                 one(connection, now)
 
+    def forget_leavers(now: datetime) -> None:
+        with units.open(Actor.system("worker:leavers"), now=now) as unit:
+            forget_credentials_of_deleted(unit)
+
     def rotate_keys(now: datetime) -> None:
         with units.open(Actor.system("worker:keys"), now=now) as unit:
             rotate(unit, root, due_only=True)
@@ -85,5 +90,6 @@ def tasks(
         Job("sync", 1, scheduler.tick, end=scheduler.close),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),
+        Job("leavers", 60, forget_leavers),
         Job("plans", 3_600, lambda now: forget_plans(units, now)),
     ]

@@ -19,6 +19,7 @@ from identity.core.record import Actor
 from identity.core.secrets import new_id
 from identity.core.unit import Unit, Units
 from identity.people import service_bulk as bulk
+from identity.people import service_leavers
 from identity.people.inputs import GroupInput, OrgUnitInput
 from identity.people.models import Group, OrgUnit, Position, SourceAccount, User
 from identity.people.service_groups import put_group
@@ -247,6 +248,10 @@ class Applier:
                 members.append((who, self._group_ids(after["add"]), self._group_ids(after["remove"])))
                 continue
             columns = accounts.setdefault(key, {"last_seen_at": unit.now})
+            if row.kind == "user_missing":
+                missing = after["status"] == "missing"
+                columns |= {"status": after["status"], "missing_since": unit.now if missing else None}
+                continue
             if "state" in after:
                 states.setdefault(key, ({}, row.reason))[0]["state"] = after["state"]
                 missing = row.reason == MISSING
@@ -265,6 +270,11 @@ class Applier:
         if members:
             bulk.set_memberships(unit, members)
         bulk.see_accounts(unit, self._source_id, accounts, fields)
+
+    def _delete(self, unit: Unit, rows: Sequence[Any]) -> None:
+        service_leavers.delete_identities(unit, self._source_id, [row.immutable_id for row in rows])
+        for row in rows:
+            self._users.pop(row.immutable_id, None)
 
     def _write_fields(self, unit: Unit, fields: Mapping[str, Mapping[str, Any]]) -> None:
         profiles, jobs, logins = [], [], []
@@ -313,9 +323,13 @@ _WRITE: Sequence[tuple[Sequence[str], Callable[[Applier, Unit, Sequence[Any]], N
     (("department_add", "department_update", "department_remove"), Applier._departments),
     (("group_remove", "group_update"), Applier._change_groups),
     (("group_add",), Applier._add_groups),
+    (("user_delete",), Applier._delete),
     (("user_add",), Applier._add),
     (("user_link",), Applier._link),
-    (("user_disable", "user_enable", "user_update", "user_move", "user_groups"), Applier._change_users),
+    (
+        ("user_disable", "user_enable", "user_missing", "user_update", "user_move", "user_groups"),
+        Applier._change_users,
+    ),
     (("group_nest",), Applier._nest),
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -114,6 +115,7 @@ def _people(
     connection: Connection, source_id: UUID, scope: Scope | None
 ) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers]:
     accounts = _accounts(connection, source_id, scope)
+    missing = _missing(connection, source_id)
     strangers = _strangers(connection, scope) if scope else set()
     ids = {user_id for user_id, _ in accounts.values()} | strangers if scope else None
     shared = _shared(connection, source_id, ids)
@@ -147,7 +149,8 @@ def _people(
             "employee_number": job.employee_number if job else None,
             "manager": persons.get(job.manager_person_id) if job and job.manager_person_id else None,
         }
-        users[key] = KnownUser(user_id, row.state == "active", values, memberships.get(user_id, _NOTHING), held, led)
+        groups, active = memberships.get(user_id, _NOTHING), row.state == "active"
+        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), user_id not in shared)
     forests = _forests(connection, source_id, ids)
 
     def other(user_id: UUID) -> Other:
@@ -197,6 +200,14 @@ def _accounts(connection: Connection, source_id: UUID, scope: Scope | None) -> d
             *_chosen(connection, members, Group.immutable_id, scope.groups),
         ]
     return {row.immutable_id: (row.user_id, row.dn) for row in found}
+
+
+def _missing(connection: Connection, source_id: UUID) -> dict[str, datetime]:
+    """Since when accounts are missing."""
+    query = select(SourceAccount.immutable_id, SourceAccount.missing_since).where(
+        SourceAccount.source_id == source_id, SourceAccount.status == "missing"
+    )
+    return {row.immutable_id: row.missing_since for row in connection.execute(query) if row.missing_since}
 
 
 def _strangers(connection: Connection, scope: Scope) -> set[UUID]:
@@ -278,6 +289,8 @@ def _shared(
         by_user[row.user_id].append(row)
     found = {}
     for user_id, rows in by_user.items():
+        if len(rows) == 1:
+            continue
         mine = next((row for row in rows if row.source_id == source_id), None)
         if mine is None:
             continue

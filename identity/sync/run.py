@@ -95,7 +95,7 @@ def _plan(
         connection = unit.db.connection()
         known = load_known(connection, work.source.id, scope_of(reading, settings))
         guard.check_reading(reading, known)
-        plan = make(reading, known, settings)
+        plan = make(reading, known, settings, unit.now)
         if only is not None:
             plan = SyncPlan(tuple(one for one in plan.changes if only.has(one)), plan.entries)
         effects = effects_of(connection, plan, known)
