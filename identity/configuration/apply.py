@@ -21,6 +21,7 @@ from identity.core.secrets import read_secret
 from identity.core.unit import Unit
 from identity.directory.service import put_directory
 from identity.directory.settings import DirectorySettings
+from identity.directory.transform import Transformer
 from identity.people.service_org import put_org_unit
 from identity.reports.service import put_schedule
 from identity.roles import rules
@@ -91,7 +92,7 @@ def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
     for name in ("path", "ca_file"):
         if settings.get(name):
             settings[name] = str((base / settings[name]).resolve())
-    DirectorySettings.load(part.kind, settings)
+    Transformer(DirectorySettings.load(part.kind, settings))
     values = {
         "name": part.name,
         "kind": part.kind,

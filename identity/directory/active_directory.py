@@ -11,6 +11,7 @@ import base64
 import binascii
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from ldap3 import BASE
 from ldap3.protocol.microsoft import dir_sync_control, show_deleted_control
 
 from identity.directory.binding import Binder
-from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, search_all, search_once
+from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, find_login, search_all, search_once
 from identity.directory.dn import parse
 from identity.directory.entries import Names, guid, make_entry, wanted_attributes
 from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
@@ -27,6 +28,8 @@ from identity.directory.settings import DirectorySettings
 DIRSYNC = "1.2.840.113556.1.4.841"
 ACCOUNT_DISABLED = 0x2
 GUIDS_AT_ONCE = 50
+# How changes are found, the best first.
+WHOLE_DIRSYNC, OWN_DIRSYNC, USN, SWEEP = "dirsync", "object-security", "usn", "usn-sweep"
 LOCKOUT_S = 600.0
 # Bind refusals (MS-ADTS §3.1.1.5, AcceptSecurityContext data): which say that the password was right.
 _CODES: Mapping[str, BindResult] = {
@@ -69,7 +72,9 @@ class ActiveDirectory:
             if cursor and self._settings.incremental:
                 changed = self._changed_since(connection, cursor, mark)
                 if changed is not None:
-                    return self._reading_of(connection, url, *changed)
+                    reading = self._reading_of(connection, url, *changed)
+                    swept = cursor.get("mode") == SWEEP and cursor["usn"] != mark["usn"] and not reading.complete
+                    return replace(reading, present=self._present(connection)) if swept else reading
             fresh = {**mark, **self._first_cookie(connection, mark["base"])}
             return self._everything(connection, url, fresh)
 
@@ -77,6 +82,12 @@ class ActiveDirectory:
         """How far the domain controller is now; two equal marks: nothing has changed."""
         with self._servers.service(keep=True) as (connection, _):
             return self._mark(connection)
+
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login; None unless there is exactly one."""
+        with self._servers.service() as (connection, _):
+            found = find_login(connection, self._settings, login, self._attributes("user"))
+            return self._entry("user", found[0], {}, Names()) if len(found) == 1 else None
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Find the account by its objectGUID, then bind as it."""
@@ -103,6 +114,11 @@ class ActiveDirectory:
         threshold = int((raw.get("lockoutthreshold") or [b"0"])[0])
         window = abs(int((raw.get("lockoutobservationwindow") or [b"-18000000000"])[0])) // 10_000_000
         return threshold, window
+
+    def way(self) -> str:
+        """How changes would be found with the rights of our account: one of the four, the best first."""
+        with self._servers.service() as (connection, _):
+            return self._first_cookie(connection, self._mark(connection)["base"])["mode"]
 
     def _mark(self, connection: Any) -> dict[str, str]:
         """The domain's base, this controller's invocationId and its highest update sequence number: numbers of one
@@ -163,8 +179,28 @@ class ActiveDirectory:
             found = _dirsync(connection, base, b"", self._settings.page_timeout_s, object_security)
             if found is not None:
                 cookie = base64.b64encode(found[1]).decode()
-                return {"dirsync": cookie, "mode": "object-security" if object_security else "dirsync"}
-        return {"mode": "usn"}
+                return {"dirsync": cookie, "mode": OWN_DIRSYNC if object_security else WHOLE_DIRSYNC}
+        return {"mode": USN if self.sees_deleted(connection, base) else SWEEP}
+
+    def sees_deleted(self, connection: Any, base: str) -> bool:
+        """Whether our account may read tombstones (MS-ADTS §3.1.1.5.5): without them only what is left tells what
+        went."""
+        try:
+            shown = [show_deleted_control(criticality=True)]
+            place = f"CN=Deleted Objects,{base}"
+            search_once(connection, place, "(objectClass=*)", ["objectGUID"], 5.0, search_scope=BASE, controls=shown)
+        except (ReadIncomplete, *FAULTS):
+            return False
+        return any(one["type"] == "searchResEntry" for one in connection.response)
+
+    def _present(self, connection: Any) -> frozenset[str]:
+        """The objectGUIDs of everything that is there."""
+        ends = time.monotonic() + self._settings.read_timeout_s
+        return frozenset(
+            guid(one["raw_attributes"]["objectguid"][0])
+            for _, base, wanted in self.searches()
+            for one in search_all(connection, self._settings, base, wanted, ["objectGUID"], ends)
+        )
 
     def _changed_since(
         self, connection: Any, cursor: Cursor, mark: Mapping[str, str]
@@ -175,7 +211,7 @@ class ActiveDirectory:
                 cookie = base64.b64decode(cursor["dirsync"], validate=True)
             except binascii.Error:
                 return None
-            security = cursor.get("mode") == "object-security"
+            security = cursor.get("mode") == OWN_DIRSYNC
             found = _dirsync(connection, cursor["base"], cookie, self._settings.page_timeout_s, security)
             if found is None:
                 return None
@@ -184,7 +220,7 @@ class ActiveDirectory:
         elif cursor.get("invocation") == mark["invocation"]:
             if cursor["usn"] == mark["usn"]:
                 return set(), set(), dict(cursor)
-            objects, after = self._by_usn(connection, cursor), {**mark, "mode": "usn"}
+            objects, after = self._by_usn(connection, cursor), {**mark, "mode": cursor.get("mode", USN)}
         else:
             return None
         deleted = {guid(one["objectguid"][0]) for one in objects if one.get("isdeleted", [b""])[0] == b"TRUE"}

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ldap3 import DEREF_NEVER, NONE, SUBTREE, Connection, Server, Tls
 from ldap3.core.exceptions import LDAPException
+from ldap3.utils.conv import escape_filter_chars
 
 from identity.core.errors import Unavailable
 from identity.directory.messages import read_lean
@@ -164,20 +165,27 @@ class LdapServers:
 
     def bound(self, url: str, seconds: float) -> Any:
         """A connection of our own account to this server; raises one of `FAULTS` or `Unavailable`."""
-        s = self.settings
         started = time.monotonic()
-        connection = self.open(url, s.bind_dn, self._secret, seconds)
+        connection = self.reach(url, seconds)
         try:
-            with deadline(connection, max(0.1, seconds - (time.monotonic() - started))):
-                connection.bind()
-            if connection.result["result"] != OK:
-                raise Unavailable(
-                    "The directory refused our account.", str(connection.result["description"]), code="bind_refused"
-                )
+            self.bind(connection, max(0.1, seconds - (time.monotonic() - started)))
         except BaseException:
             close(connection)
             raise
         return connection
+
+    def reach(self, url: str, seconds: float) -> Any:
+        """A connection for our own account that is not bound yet."""
+        return self.open(url, self.settings.bind_dn, self._secret, seconds)
+
+    def bind(self, connection: Any, seconds: float) -> None:
+        """Bind it as our own account; raises `Unavailable` when the directory refuses it."""
+        with deadline(connection, seconds):
+            connection.bind()
+        if connection.result["result"] != OK:
+            raise Unavailable(
+                "The directory refused our account.", str(connection.result["description"]), code="bind_refused"
+            )
 
     @contextmanager
     def service(self, *, keep: bool = False) -> Iterator[tuple[Any, str]]:
@@ -279,6 +287,13 @@ def search_all(
         cookie = result.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie")
         if not cookie:
             return
+
+
+def find_login(connection: Any, settings: DirectorySettings, login: str, attributes: Sequence[str]) -> list[Any]:
+    """The entries of users with this login."""
+    wanted = f"(&{settings.users_filter}({settings.attributes.login}={escape_filter_chars(login)}))"
+    ends = time.monotonic() + settings.login_timeout_s
+    return list(search_all(connection, settings, settings.users_base, wanted, attributes, ends))
 
 
 def search_once(

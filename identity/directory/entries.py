@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -21,6 +22,9 @@ LOCKED_FOR_EVER = "000001010000Z"
 _FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 _NEVER = frozenset({0, 0x7FFFFFFFFFFFFFFF})
 
+# What an expression reads: entry.name or entry["name"].
+_READ_BY = re.compile(r"""\bentry\s*(?:\.\s*([A-Za-z]\w*)|\[\s*["']([A-Za-z][\w;-]*)["']\s*\])""")
+
 RawEntry = Mapping[str, Sequence[bytes]]
 
 
@@ -36,7 +40,14 @@ def wanted_attributes(settings: DirectorySettings, kind: EntryKind) -> list[str]
         "group": (names.group_name, names.group_title, names.member),
         "department": (names.department_code, names.department_name, names.department_company),
     }
-    return list(dict.fromkeys(name for name in (*by_kind[kind], settings.key) if name))
+    more = (
+        name
+        for one in settings.transforms
+        if one.kind == kind
+        for parts in _READ_BY.findall(one.expression or "")
+        for name in parts
+    )
+    return list(dict.fromkeys(name for name in (*by_kind[kind], *more, settings.key) if name))
 
 
 class Names(dict[str, str]):

@@ -16,7 +16,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from identity.core.errors import Invalid
 from identity.directory.dn import is_below, normalise, parse
 from identity.directory.entries import make_entry
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading, only_login
 from identity.directory.settings import DirectorySettings
 from identity.directory.tables import read_file
 
@@ -62,6 +62,10 @@ class LdifDirectory:
         if not any(entry.kind == "user" for entry in entries):
             raise ReadIncomplete("The directory holds no users.", str(self._path), code="read_empty")
         return Reading(tuple(entries), cursor={"sha256": mark}, server=str(self._path))
+
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login; None unless there is exactly one."""
+        return only_login(self.read(), self._settings.attributes.login, login)
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Check the entry's `userPassword: {ARGON2}…`."""

@@ -9,7 +9,7 @@ from typing import Any
 from ldap3 import BASE
 
 from identity.directory.binding import Binder, by_key
-from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, search_all, search_once
+from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, find_login, search_all, search_once
 from identity.directory.dn import parse
 from identity.directory.entries import LOCKED_FOR_EVER, Names, make_entry, wanted_attributes
 from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
@@ -18,6 +18,7 @@ from identity.directory.syncrepl import Refresh, refresh
 
 LOCKED = "pwdAccountLockedTime"
 CSN = "contextCSN"
+SYNCREPL, WHOLE = "syncrepl", "whole"
 
 
 class OpenLdapDirectory:
@@ -52,6 +53,12 @@ class OpenLdapDirectory:
             csn = self._context_csn(connection)
         return {"csn": csn} if csn else None
 
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login; None unless there is exactly one."""
+        with self._servers.service() as (connection, _):
+            found = find_login(connection, self._settings, login, self._attributes("user"))
+            return self._entry("user", found[0], Names()) if len(found) == 1 else None
+
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Find the entry by its id (its DN may have changed), then bind as it."""
         return self._binder.bind(by_key(self._settings.key, immutable_id), password)
@@ -63,6 +70,17 @@ class OpenLdapDirectory:
     def close(self) -> None:
         """End the kept connections."""
         self._servers.close()
+
+    def way(self) -> str:
+        """How changes are found: by content synchronization where the server has it, else everything is read."""
+        with self._servers.service() as (connection, _):
+            csn = self._context_csn(connection)
+            if not csn:
+                return WHOLE
+            _, base, wanted = self.searches()[-1]
+            cookie = f"rid=000,csn={csn}"
+            found = refresh(connection, base, wanted, [self._settings.key], cookie, self._settings.page_timeout_s)
+            return SYNCREPL if isinstance(found, Refresh) else WHOLE
 
     def _everything(self, connection: Any, url: str, csn: str) -> Reading:
         ends = time.monotonic() + self._settings.read_timeout_s

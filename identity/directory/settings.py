@@ -57,6 +57,44 @@ class AttributeMap(_Value):
     department_company: AttributeName | None = "l"
 
 
+FieldName = Literal[
+    "login",
+    "name",
+    "family_name",
+    "given_name",
+    "mail",
+    "phone",
+    "employee_number",
+    "department",
+    "company",
+    "position",
+    "group_name",
+    "group_title",
+    "department_code",
+    "department_name",
+    "department_company",
+]
+
+
+class Transform(_Value):
+    """How a field is made: by a CEL expression (see `directory/transform.py`), then by a table of its values.
+
+    A value that stands in no line of the table is kept, dropped (the source says nothing), or an error.
+    """
+
+    field: FieldName
+    expression: str | None = Field(None, min_length=1, max_length=1_024)
+    lookup: Mapping[str, str] = Field({}, max_length=10_000)
+    otherwise: Literal["keep", "drop", "error"] = "keep"
+
+    @property
+    def kind(self) -> Literal["user", "group", "department"]:
+        """The kind of entry that has this field."""
+        if self.field.startswith("group_"):
+            return "group"
+        return "department" if self.field.startswith("department_") else "user"
+
+
 class Marker(_Value):
     """An attribute value that marks an account as disabled, for example employeeType = left."""
 
@@ -163,6 +201,7 @@ class DirectorySettings(_Value):
     departments_base: str = ""
     departments_filter: str = "(objectClass=organizationalUnit)"
     attributes: AttributeMap = Field(default_factory=AttributeMap)
+    transforms: tuple[Transform, ...] = Field((), max_length=50)
     disabled_when: Marker | None = None
     forest: str | None = Field(None, min_length=1, max_length=64)
     time_zone: str = Field("Asia/Shanghai", description="A date as an end is the end of that day here.")
@@ -205,6 +244,14 @@ class DirectorySettings(_Value):
     @classmethod
     def _is_filter(cls, value: str) -> str:
         _refuse(lambda text: parse_filter(text, None, False, True, None, False), value)
+        return value
+
+    @field_validator("transforms")
+    @classmethod
+    def _each_field_once(cls, value: tuple[Transform, ...]) -> tuple[Transform, ...]:
+        fields = [one.field for one in value]
+        if len(set(fields)) != len(fields):
+            raise ValueError("a field has two transforms")
         return value
 
     @field_validator("pins")

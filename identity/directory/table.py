@@ -14,7 +14,7 @@ from identity.core.errors import Invalid
 from identity.directory.dn import normalise
 from identity.directory.entries import Names, make_entry
 from identity.directory.ldif import password_matches
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading, only_login
 from identity.directory.settings import DirectorySettings
 from identity.directory.tables import csv_rows, read_file, records, xlsx_rows
 
@@ -48,6 +48,10 @@ class TableDirectory:
             raise ReadIncomplete("The directory holds no users.", str(self._path), code="read_empty")
         entries = tuple(_Tables(self._settings, tables, self._bad).entries())
         return Reading(entries, cursor={"sha256": mark}, server=str(self._path))
+
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login; None unless there is exactly one."""
+        return only_login(self.read(), self._settings.attributes.login, login)
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Check the row's `password_hash: {ARGON2}…`, where the table has such a column."""

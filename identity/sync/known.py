@@ -54,7 +54,7 @@ class Scope:
 
 def scope_of(reading: Reading, settings: DirectorySettings) -> Scope | None:
     """What to read for this reading; None = everything."""
-    if reading.complete:
+    if reading.complete or reading.present is not None:
         return None
     names = settings.attributes
     users = [entry for entry in reading.entries if entry.kind == "user"]

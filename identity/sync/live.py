@@ -20,6 +20,7 @@ from identity.core.unit import Units
 from identity.directory.factory import open_directory
 from identity.directory.models import DirectorySource
 from identity.directory.settings import DirectorySettings
+from identity.directory.transform import Transformer
 from identity.sync.known import load_known, scope_of
 from identity.sync.models import SyncState
 from identity.sync.plan_users import make
@@ -148,13 +149,14 @@ def nothing_new(units: Units, code: str, directory: Any, actor: Actor) -> bool:
     """
     with units.open(actor, write=False) as unit:
         source: DirectorySource = find_source(unit, code)
-        settings = DirectorySettings.load(source.kind, source.settings)
+        transformer = Transformer(DirectorySettings.load(source.kind, source.settings))
+        settings = transformer.settings
         state = unit.db.get(SyncState, source.id)
         cursor = cursor_of(unit, source, settings)
         if cursor is None or state is None or state.failures:
             return False
-    reading = directory.read(cursor)
-    if reading.complete:
+    reading = transformer.apply(directory.read(cursor))
+    if reading.complete or reading.present is not None:
         return False
     with units.open(actor, write=False) as unit:
         known = load_known(unit.db.connection(), source.id, scope_of(reading, settings))

@@ -68,9 +68,9 @@ def make(reading: Reading, known: KnownDirectory, settings: DirectorySettings, n
 
 
 def _gone(reading: Reading, entries: Iterable[DirectoryEntry], known: Mapping[str, Any]) -> list[str]:
-    if not reading.complete:
+    if not reading.complete and reading.present is None:
         return [key for key in known if key in reading.gone]
-    present = {entry.immutable_id for entry in entries}
+    present = {entry.immutable_id for entry in entries} if reading.present is None else reading.present
     return [key for key in known if key not in present]
 
 

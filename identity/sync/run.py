@@ -21,6 +21,7 @@ from identity.core.unit import Unit, Units
 from identity.directory.factory import open_directory
 from identity.directory.reader import Reading
 from identity.directory.settings import DirectorySettings
+from identity.directory.transform import Transformer
 from identity.sync import guard
 from identity.sync.apply import Applier, Progress
 from identity.sync.effects import Effects, effects_of
@@ -65,12 +66,13 @@ def run_source(
 
 def _run(work: Work, mode: str, *, full: bool, only: Only | None) -> Outcome:
     _finish_killed(work)
-    settings = DirectorySettings.load(work.source.kind, work.source.settings)
+    transformer = Transformer(DirectorySettings.load(work.source.kind, work.source.settings))
+    settings = transformer.settings
     with work.stage("read"):
         directory = open_directory(work.source.kind, work.source.settings, work.source.secret_ref)
         with work.units.open(work.actor, write=False) as unit:
             cursor = None if full or only else cursor_of(unit, work.source, settings)
-        reading = directory.read(cursor)
+        reading = transformer.apply(directory.read(cursor))
     with work.stage("plan"):
         plan, hold, effects = _plan(work, settings, reading, only)
     shown_only = mode == "dry_run" or (mode == "check" and not (work.source.check_repairs or not plan.changes))

@@ -29,6 +29,8 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/groups/<uuid:group_id>"): ANY,
     ("GET", "/admin/sync"): ANY,
     ("POST", "/admin/sync/<code>"): SYSTEM,
+    ("GET", "/admin/sync/<code>/probe"): SYSTEM,
+    ("GET", "/admin/sync/<code>/try"): SYSTEM,
     ("POST", "/admin/sync/<code>/resume"): SYSTEM,
     ("GET", "/admin/sync/runs/<uuid:run_id>"): ANY,
     ("GET", "/admin/sync/runs/<uuid:run_id>/plan.csv"): ANY,
