@@ -68,6 +68,8 @@ LABELS: Mapping[str, str] = {
     "user_move": _("User moved"),
     "user_groups": _("User’s groups changed"),
     "user_disable": _("User disabled"),
+    "user_missing": _("Entry missing"),
+    "user_delete": _("User deleted"),
     "user_enable": _("User enabled"),
     "group_add": _("Group added"),
     "group_update": _("Group changed"),
@@ -106,6 +108,7 @@ LABELS: Mapping[str, str] = {
     "apply": _("Run"),
     "dry_run": _("Dry run"),
     "undo": _("Undo"),
+    "check": _("Consistency check"),
     # Surfaces of a session.
     "sso": _("Single sign-on"),
     "admin": _("Console"),
@@ -114,6 +117,8 @@ LABELS: Mapping[str, str] = {
     "active_directory": "Active Directory",
     "ldif": _("LDIF file"),
     "ldap": "LDAP",
+    "csv": _("CSV table"),
+    "xlsx": _("Excel table"),
     # Who acts.
     "application": _("application"),
     "system": _("system"),
@@ -289,6 +294,12 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"new in the directory", _("new in the directory")),
         (r"members changed in the directory", _("members changed in the directory")),
         (r"no longer in the directory", _("no longer in the directory")),
+        (r"back in the directory", _("back in the directory")),
+        (r"missing since (?P<day>[-0-9]+)", _("missing since %(day)s")),
+        (
+            r"would delete (?P<n>\d+) of (?P<all>\d+) accounts; (?P<most>\d+) are allowed at once",
+            _("would delete %(n)s of %(all)s accounts; %(most)s are allowed at once"),
+        ),
         (r"disabled in the directory", _("disabled in the directory")),
         (r"active in the directory", _("active in the directory")),
         (r"changed in the directory: (?P<fields>.+)", _("changed in the directory: %(fields)s")),
@@ -322,6 +333,7 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"is (?P<login>\S+) of another source", _("is %(login)s of another source")),
         (r"linked by a person's decision", _("linked by a person’s decision")),
         (r"undone", _("taken back")),
+        (r"The same plan is held already\.", _("The same plan is held already.")),
         (
             r"would clear a field of (?P<n>\d+) of (?P<all>\d+) accounts; (?P<most>\d+) are allowed at once",
             _("would clear a field of %(n)s of %(all)s accounts; %(most)s are allowed at once"),

@@ -9,15 +9,16 @@ from typing import Any
 from ldap3 import BASE
 
 from identity.directory.binding import Binder, by_key
-from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, search_all, search_once
+from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, find_login, search_all, search_once
 from identity.directory.dn import parse
-from identity.directory.entries import LOCKED_FOR_EVER, make_entry, wanted_attributes
+from identity.directory.entries import LOCKED_FOR_EVER, Names, make_entry, wanted_attributes
 from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
 from identity.directory.settings import DirectorySettings
 from identity.directory.syncrepl import Refresh, refresh
 
 LOCKED = "pwdAccountLockedTime"
 CSN = "contextCSN"
+SYNCREPL, WHOLE = "syncrepl", "whole"
 
 
 class OpenLdapDirectory:
@@ -48,9 +49,15 @@ class OpenLdapDirectory:
 
     def mark(self) -> Cursor | None:
         """How far the directory is now; None when it does not say. Two equal marks: nothing has changed."""
-        with self._servers.service() as (connection, _):
+        with self._servers.service(keep=True) as (connection, _):
             csn = self._context_csn(connection)
         return {"csn": csn} if csn else None
+
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login; None unless there is exactly one."""
+        with self._servers.service() as (connection, _):
+            found = find_login(connection, self._settings, login, self._attributes("user"))
+            return self._entry("user", found[0], Names()) if len(found) == 1 else None
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Find the entry by its id (its DN may have changed), then bind as it."""
@@ -64,10 +71,22 @@ class OpenLdapDirectory:
         """End the kept connections."""
         self._servers.close()
 
+    def way(self) -> str:
+        """How changes are found: by content synchronization where the server has it, else everything is read."""
+        with self._servers.service() as (connection, _):
+            csn = self._context_csn(connection)
+            if not csn:
+                return WHOLE
+            _, base, wanted = self.searches()[-1]
+            cookie = f"rid=000,csn={csn}"
+            found = refresh(connection, base, wanted, [self._settings.key], cookie, self._settings.page_timeout_s)
+            return SYNCREPL if isinstance(found, Refresh) else WHOLE
+
     def _everything(self, connection: Any, url: str, csn: str) -> Reading:
         ends = time.monotonic() + self._settings.read_timeout_s
+        names = Names()
         entries = [
-            self._entry(kind, one)
+            self._entry(kind, one, names)
             for kind, base, wanted in self.searches()
             for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends)
             if not _is_base(one["dn"], base)
@@ -81,12 +100,13 @@ class OpenLdapDirectory:
             return Reading((), complete=False, cursor={"csn": csn}, server=url)
         entries: list[DirectoryEntry] = []
         gone: set[str] = set()
+        names = Names()
         for kind, base, wanted in self.searches():
             cookie = f"rid=000,csn={since}"
             found = refresh(connection, base, wanted, self._attributes(kind), cookie, self._settings.page_timeout_s)
             if not isinstance(found, Refresh):
                 return self._everything(connection, url, csn)
-            entries += [self._entry(kind, one) for one in found.changed if not _is_base(one["dn"], base)]
+            entries += [self._entry(kind, one, names) for one in found.changed if not _is_base(one["dn"], base)]
             gone |= found.deleted
         gone -= {entry.immutable_id for entry in entries}
         return Reading(tuple(entries), complete=False, gone=frozenset(gone), cursor={"csn": csn}, server=url)
@@ -95,9 +115,9 @@ class OpenLdapDirectory:
         names = wanted_attributes(self._settings, kind)
         return [*names, LOCKED] if kind == "user" else names
 
-    def _entry(self, kind: EntryKind, found: Mapping[str, Any]) -> DirectoryEntry:
+    def _entry(self, kind: EntryKind, found: Mapping[str, Any], names: Names) -> DirectoryEntry:
         raw = found["raw_attributes"]
-        return make_entry(self._settings, kind, found["dn"], raw, disabled=_state(raw) == "disabled")
+        return make_entry(self._settings, kind, found["dn"], raw, disabled=_state(raw) == "disabled", names=names)
 
     def _context_csn(self, connection: Any) -> str:
         """The suffix's contextCSN, one for each writing server; "" where there is none."""
@@ -111,7 +131,7 @@ class OpenLdapDirectory:
                 value.decode("ascii", "replace")
                 for one in connection.response
                 if one["type"] == "searchResEntry"
-                for value in one["raw_attributes"].get(CSN, ())
+                for value in one["raw_attributes"].get(CSN.lower(), ())
             ]
             if values:
                 return ";".join(sorted(values))
@@ -124,7 +144,7 @@ def _is_base(dn: str, base: str) -> bool:
 
 
 def _state(raw: Mapping[str, Any]) -> BindResult | None:
-    return "disabled" if LOCKED_FOR_EVER.encode() in raw.get(LOCKED, ()) else None
+    return "disabled" if LOCKED_FOR_EVER.encode() in raw.get(LOCKED.lower(), ()) else None
 
 
 def _judge(result: Mapping[str, Any]) -> BindResult:
