@@ -41,7 +41,7 @@ def replay(connection: Connection, body: Mapping[str, Any], item: int | None = N
     acts = tuple(Act(*one) for one in recorded.get("acts", ()))
     activations = tuple(Activation(*one) for one in recorded.get("activations", ()))
     now = datetime.fromisoformat(entry["at"])
-    return evaluate_in(snapshot, request, now, acts, activations)[0]
+    return evaluate_in(snapshot, request, now, acts, activations)
 
 
 def _concerned(connection: Connection, recorded: Mapping[str, Any], *users: UUID | None) -> list[UUID]:
