@@ -8,12 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, and_, or_, select, tuple_
+from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select, tuple_
+from sqlalchemy.orm import aliased
 
 from identity.audit.index import words
-from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord
+from identity.audit.models import RARE_RESULTS, AuditFind, AuditFindProgress, AuditPersonal, AuditRecord, AuditWord
 
 PAGE_MAX = 200
+PREFIX_MIN = 3
+WAYS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,49 +71,101 @@ class Page:
 def search(
     connection: Connection, wanted: Filter, after: tuple[datetime, UUID, int] | None = None, limit: int = 50
 ) -> Page:
-    """The newest records that match, behind the key `after`."""
+    """The newest records that match, behind the key `after`.
+
+    A text is found as words (each also as the beginning of a longer one) or as the whole id of an object.
+    """
     limit = max(1, min(limit, PAGE_MAX))
-    find = AuditFind
-    conditions: list[Any] = []
-    for column, value in (
-        (find.person, wanted.person),
-        (find.application, wanted.application),
-        (find.resource_id, wanted.resource_id),
-        (find.kind, wanted.kind),
-        (find.result, wanted.result),
-        (find.reason, wanted.reason),
-        (find.request_id, wanted.request_id),
-    ):
-        if value is not None:
-            conditions.append(column == value)
-    if wanted.since:
-        conditions.append(find.at >= wanted.since)
-    if wanted.until:
-        conditions.append(find.at < wanted.until)
-    tokens = words(wanted.text or "").split()
-    conditions.extend(find.words.contains(f" {token}", autoescape=True) for token in tokens)
-    if after is not None:
-        at, record_id, item = after
-        conditions.append(
-            or_(
-                find.at < at,
-                and_(find.at == at, find.record_id < record_id),
-                and_(find.at == at, find.record_id == record_id, find.item < item),
-            )
-        )
-    query = (
-        select(AuditFind.__table__)
-        .where(*conditions)
-        .order_by(find.at.desc(), find.record_id.desc(), find.item.desc())
-        .limit(limit + 1)
-    )
-    rows = list(connection.execute(query))
+    rows = _newest(connection, wanted, after, limit + 1)
     more, rows = len(rows) > limit, rows[:limit]
     bodies = _bodies(connection, rows)
     personal = _personal(connection, rows)
     found = tuple(_row(row, bodies.get(row.record_id, b""), personal.get(row.record_id, {})) for row in rows)
     last = (rows[-1].at, rows[-1].record_id, rows[-1].item) if more else None
     return Page(found, last, complete_to(connection))
+
+
+def _newest(connection: Connection, wanted: Filter, after: tuple[datetime, UUID, int] | None, limit: int) -> list[Any]:
+    find = AuditFind.__table__
+    conditions = _conditions(wanted)
+    text = (wanted.text or "").strip()
+    if not text:
+        if wanted.resource_id is not None:
+            conditions.append(AuditFind.resource_id == wanted.resource_id)
+        return list(connection.execute(_page(select(find).where(*conditions), AuditFind, wanted, after, limit)))
+    named = select(find).where(*conditions, AuditFind.resource_id == text)
+    rows = list(connection.execute(_page(named, AuditFind, wanted, after, limit)))
+    for query in _worded(connection, words(text)):
+        of_word = select(find).join(AuditWord, _place(AuditWord) == _place(AuditFind)).where(*conditions, *query)
+        if wanted.resource_id is not None:
+            of_word = of_word.where(AuditFind.resource_id == wanted.resource_id)
+        rows += connection.execute(_page(of_word, AuditWord, wanted, after, limit))
+    unique = {(row.at, row.record_id, row.item): row for row in rows}
+    return [unique[key] for key in sorted(unique, reverse=True)[:limit]]
+
+
+def _conditions(wanted: Filter) -> list[Any]:
+    find = AuditFind
+    conditions: list[Any] = []
+    for column, value in (
+        (find.person, wanted.person),
+        (find.application, wanted.application),
+        (find.kind, wanted.kind),
+        (find.reason, wanted.reason),
+        (find.request_id, wanted.request_id),
+    ):
+        if value is not None:
+            conditions.append(column == value)
+    if wanted.result is not None:
+        # Written out, for a partial index is chosen by what stands in the statement.
+        rare = wanted.result in RARE_RESULTS
+        conditions.append(find.result == bindparam("result", wanted.result, literal_execute=rare))
+    return conditions
+
+
+def _worded(connection: Connection, sought: tuple[str, ...]) -> list[list[Any]]:
+    """Conditions on `AuditWord`, for each way in which the longest word goes on; all other words must be there too."""
+    if not sought:
+        return []
+    longest = max(sought, key=len)
+    others = []
+    for word in sought:
+        if word != longest:
+            other = aliased(AuditWord)
+            same = _place(other) == _place(AuditWord)
+            others.append(exists().where(or_(*_ways(connection, word, other)), same))
+    return [[way, *others] for way in _ways(connection, longest, AuditWord)]
+
+
+def _ways(connection: Connection, word: str, of: Any) -> list[Any]:
+    """Conditions that together say: this word, or one that begins with it. Each but a last resort names one word, so
+    that its newest records are found by key."""
+    if len(word) < PREFIX_MIN:
+        return [of.word == word]
+    end = word + "\U0010ffff"
+    found = [word]
+    while len(found) <= WAYS_MAX:
+        following = select(func.min(AuditWord.word)).where(AuditWord.word > found[-1], AuditWord.word < end)
+        longer = connection.execute(following).scalar()
+        if longer is None:
+            return [of.word == one for one in found]
+        found.append(longer)
+    return [and_(of.word >= word, of.word < end)]
+
+
+def _place(of: Any) -> Any:
+    return tuple_(of.at, of.record_id, of.item)
+
+
+def _page(query: Any, of: Any, wanted: Filter, after: tuple[datetime, UUID, int] | None, limit: int) -> Any:
+    """The newest `limit` rows of the query, by the key of this table."""
+    if wanted.since:
+        query = query.where(of.at >= wanted.since)
+    if wanted.until:
+        query = query.where(of.at < wanted.until)
+    if after is not None:
+        query = query.where(_place(of) < after)
+    return query.order_by(of.at.desc(), of.record_id.desc(), of.item.desc()).limit(limit)
 
 
 def read(connection: Connection, record_id: UUID) -> Row | None:
