@@ -45,7 +45,7 @@ class AuditPersonal(Base):
 
 
 RARE_RESULTS = ("deny", "failed", "refused")
-_RARE = text("result IN ('deny', 'failed', 'refused')")
+RARE = text("result IN ('deny', 'failed', 'refused')")
 
 
 class AuditFind(Base):
@@ -59,7 +59,7 @@ class AuditFind(Base):
         Index("ix_audit_find_resource", "resource_id", "at"),
         Index("ix_audit_find_kind", "kind", "at"),
         # Of the other results there are so many that the newest are found by time.
-        Index("ix_audit_find_rare_result", "result", "at", sqlite_where=_RARE, postgresql_where=_RARE),
+        Index("ix_audit_find_rare_result", "result", "at", sqlite_where=RARE, postgresql_where=RARE),
     )
 
     record_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -8,14 +8,21 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select, tuple_
+from sqlalchemy import Connection, and_, exists, func, or_, select, tuple_
 from sqlalchemy.orm import aliased
 
 from identity.audit.index import words
-from identity.audit.models import RARE_RESULTS, AuditFind, AuditFindProgress, AuditPersonal, AuditRecord, AuditWord
+from identity.audit.models import (
+    RARE,
+    RARE_RESULTS,
+    AuditFind,
+    AuditFindProgress,
+    AuditPersonal,
+    AuditRecord,
+    AuditWord,
+)
 
 PAGE_MAX = 200
-PREFIX_MIN = 3
 WAYS_MAX = 20
 
 
@@ -73,7 +80,7 @@ def search(
 ) -> Page:
     """The newest records that match, behind the key `after`.
 
-    A text is found as words (each also as the beginning of a longer one) or as the whole id of an object.
+    A text is found as words, all of them (`zhang*` = a word that begins so), or as the whole id of an object.
     """
     limit = max(1, min(limit, PAGE_MAX))
     rows = _newest(connection, wanted, after, limit + 1)
@@ -95,8 +102,8 @@ def _newest(connection: Connection, wanted: Filter, after: tuple[datetime, UUID,
         return list(connection.execute(_page(select(find).where(*conditions), AuditFind, wanted, after, limit)))
     named = select(find).where(*conditions, AuditFind.resource_id == text)
     rows = list(connection.execute(_page(named, AuditFind, wanted, after, limit)))
-    for query in _worded(connection, words(text)):
-        of_word = select(find).join(AuditWord, _place(AuditWord) == _place(AuditFind)).where(*conditions, *query)
+    for query in _worded(connection, text):
+        of_word = select(find).join(AuditWord, and_(*_same(AuditWord, AuditFind))).where(*conditions, *query)
         if wanted.resource_id is not None:
             of_word = of_word.where(AuditFind.resource_id == wanted.resource_id)
         rows += connection.execute(_page(of_word, AuditWord, wanted, after, limit))
@@ -117,40 +124,52 @@ def _conditions(wanted: Filter) -> list[Any]:
         if value is not None:
             conditions.append(column == value)
     if wanted.result is not None:
-        # Written out, for a partial index is chosen by what stands in the statement.
-        rare = wanted.result in RARE_RESULTS
-        conditions.append(find.result == bindparam("result", wanted.result, literal_execute=rare))
+        conditions.append(find.result == wanted.result)
+        if wanted.result in RARE_RESULTS:
+            # A partial index is chosen by its own condition, written out.
+            conditions.append(RARE)
     return conditions
 
 
-def _worded(connection: Connection, sought: tuple[str, ...]) -> list[list[Any]]:
-    """Conditions on `AuditWord`, for each way in which the longest word goes on; all other words must be there too."""
-    if not sought:
+def _worded(connection: Connection, text: str) -> list[list[Any]]:
+    """Conditions on `AuditWord`, for each way in which the leading word may stand there; all others are there too."""
+    whole: list[str] = []
+    begun: list[str] = []
+    for part in text.split():
+        *others, last = words(part) or ("",)
+        whole += others
+        if last:
+            (begun if part.endswith("*") else whole).append(last)
+    if not whole and not begun:
         return []
-    longest = max(sought, key=len)
-    others = []
-    for word in sought:
-        if word != longest:
+    # The longest is the rarest, most times; a beginning leads only where nothing else could.
+    leading = max(whole or begun, key=len)
+    conditions = []
+    for word in (*whole, *begun):
+        if word != leading:
             other = aliased(AuditWord)
-            same = _place(other) == _place(AuditWord)
-            others.append(exists().where(or_(*_ways(connection, word, other)), same))
-    return [[way, *others] for way in _ways(connection, longest, AuditWord)]
+            ways = _ways(connection, word, other) if word in begun else [other.word == word]
+            conditions.append(exists().where(or_(*ways), *_same(other, AuditWord)))
+    ways = [AuditWord.word == leading] if whole else _ways(connection, leading, AuditWord)
+    return [[way, *conditions] for way in ways]
 
 
-def _ways(connection: Connection, word: str, of: Any) -> list[Any]:
-    """Conditions that together say: this word, or one that begins with it. Each but a last resort names one word, so
-    that its newest records are found by key."""
-    if len(word) < PREFIX_MIN:
-        return [of.word == word]
-    end = word + "\U0010ffff"
-    found = [word]
+def _ways(connection: Connection, beginning: str, of: Any) -> list[Any]:
+    """Conditions that together say: a word that begins so. Where there are few such words, each names one, and its
+    newest records are found by key."""
+    end = beginning + "\U0010ffff"
+    found: list[str] = []
     while len(found) <= WAYS_MAX:
-        following = select(func.min(AuditWord.word)).where(AuditWord.word > found[-1], AuditWord.word < end)
-        longer = connection.execute(following).scalar()
-        if longer is None:
+        behind = AuditWord.word > found[-1] if found else AuditWord.word >= beginning
+        following = connection.execute(select(func.min(AuditWord.word)).where(behind, AuditWord.word < end)).scalar()
+        if following is None:
             return [of.word == one for one in found]
-        found.append(longer)
-    return [and_(of.word >= word, of.word < end)]
+        found.append(following)
+    return [and_(of.word >= beginning, of.word < end)]
+
+
+def _same(left: Any, right: Any) -> tuple[Any, ...]:
+    return left.at == right.at, left.record_id == right.record_id, left.item == right.item
 
 
 def _place(of: Any) -> Any:
