@@ -10,7 +10,7 @@ from flask import Flask, render_template
 
 from identity import api, cas, console, forward, oauth, saml
 from identity.access.decide import Access
-from identity.access.duties import watch
+from identity.access.publishing import watching
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
 from identity.audit.alarm import gap_state
@@ -70,7 +70,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     web.provide(app, Verifiers(database), as_type=DirectoryVerifier)
     web.provide(app, PageGate(), as_type=web.Gate)
     app.extensions["tessera_root"] = root
-    units.watched_by(watch)
+    units.watched_by(watching(demo=settings.tessera_demo))
 
     install_presentation(app)
     web.install(app, _error_page)

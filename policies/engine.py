@@ -52,6 +52,7 @@ class Engine:
         self._closures: dict[str, tuple[frozenset[str], int, int]] = {}
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
         self._object_duties: dict[tuple[str, str, str], list[ObjectDuty]] = {}
+        self._concerned: dict[str, int] = {}
         self._ready: dict[tuple[str, tuple[Any, ...]], Held] = {}
         self._refusals = {code: Decision.denied(code, rules.version) for code in RANK}
         self._nothing = self._refusals["no_permission"]
@@ -62,7 +63,11 @@ class Engine:
                 bucket = self._buckets.get(key)
                 if bucket is None:
                     bucket = self._buckets[key] = Bucket()
-                bucket.group(permission.pattern).add(ready(permission, self._bits[permission.role], rules.version))
+                bit = self._bits[permission.role]
+                bucket.group(permission.pattern).add(ready(permission, bit, rules.version))
+                known = self._concerned.get(permission.application, 0)
+                if not known & bit:
+                    self._concerned[permission.application] = known | bit
         for duty in rules.object_duties:
             for action in duty.actions:
                 key = (duty.application, duty.resource_type, action)
@@ -141,6 +146,10 @@ class Engine:
     def juniors_of(self, role: str) -> frozenset[str]:
         """The role and all roles below it."""
         return self._closure(role)[0]
+
+    def concerns(self, subject: PreparedSubject, application: str) -> bool:
+        """Whether any rule of the application is about a role of the subject, whatever its scope and validity."""
+        return bool(self._concerned.get(application, 0) & subject.mask)
 
     def permissions_of(self, subject: PreparedSubject, application: str) -> list[Permission]:
         """The permissions of an application that the subject's roles carry, whatever their scope and validity."""

@@ -44,7 +44,7 @@ class AccessRequest:
 
     `properties.amount` is a `policies.Amount`; `sid` names the session for dynamic separation of duty; `stated` are
     acts on this object that the application tells of, beside those that we know; `stands_for` is the user in whose
-    place the subject acts, if any.
+    place the subject acts, if any; `subject_id` is how the caller named somebody whom we do not know by it.
     """
 
     application: str
@@ -60,6 +60,7 @@ class AccessRequest:
     sid: str | None = None
     stated: tuple[Act, ...] = ()
     stands_for: UUID | None = None
+    subject_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +335,8 @@ def _record(
         "properties": _plain(request.properties),
         "context": _plain(_context(request)),
     }
+    if user is None and request.subject_id:
+        whole["subject"] = request.subject_id
     if request.action_properties:
         whole["action_properties"] = _plain(request.action_properties)
     if acts:

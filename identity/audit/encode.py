@@ -48,6 +48,8 @@ def _common(call: Call) -> dict[str, Any]:
     }
     if actor.person:
         common["actor"]["person"] = actor.person
+    if call.origin.trace:
+        common["trace_id"] = call.origin.trace.partition("-")[0]
     if actor.session:
         common["session"] = actor.session
     if call.reason:

@@ -48,8 +48,15 @@ REASONS = {
 }
 
 
+# With one of these an application may ask about people who have no role in it.
+ANYBODY = frozenset({"subjects", "explain", "audit"})
+
+
 def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sought | None = None) -> AccessRequest:
     """One question of the calling application; raises `Invalid` (→ 400) for a malformed one.
+
+    It is about the application itself and about people whom its rules concern: anybody else is nobody to it, unless
+    the application has a right of `ANYBODY` (foundations §5).
 
     A search leaves out what is `sought`: an id that is there all the same is ignored (§8.4–8.6). Unknown members are
     ignored; the caller's `subject.properties` never reach the decision.
@@ -66,7 +73,8 @@ def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sou
     intent = context.get("intent", "ask")
     if intent not in {"ask", "perform"}:
         raise Invalid("context.intent must be ask or perform.", code="invalid_request")
-    user = resolve(subject["id"]) if subject["type"] == "user" and sought != "subject" else None
+    about = _known_to(app, snapshot, resolve)
+    user = about(subject["id"]) if subject["type"] == "user" and sought != "subject" else None
     return AccessRequest(
         application=app.code,
         user=user,
@@ -80,8 +88,22 @@ def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sou
         acr=_text_or_none(context, "acr"),
         sid=_text_or_none(context, "sid"),
         stated=stated_acts(stated, snapshot, resolve),
-        stands_for=_stands_for(context, resolve),
+        stands_for=_stands_for(context, about),
+        subject_id=subject["id"][:256] if user is None and sought != "subject" else "",
     )
+
+
+def _known_to(app: App, snapshot: Snapshot, resolve: Resolve) -> Resolve:
+    """As `resolve`, for those about whom the application may ask."""
+    if not app.rights.isdisjoint(ANYBODY):
+        return resolve
+
+    def about(subject_id: str) -> UUID | None:
+        user_id = resolve(subject_id)
+        user = snapshot.users.get(user_id) if user_id is not None else None
+        return user.id if user is not None and snapshot.engine.concerns(user.subject, app.code) else None
+
+    return about
 
 
 def amount(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:

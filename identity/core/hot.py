@@ -18,8 +18,10 @@ from uuid import UUID
 import orjson
 
 from identity.core.errors import Invalid, TesseraError, Unavailable
+from identity.core.log import speaking_of
 from identity.core.record import ANONYMOUS, Actor, Origin, Record
 from identity.core.secrets import new_id
+from identity.core.trace import parse_traceparent
 
 BODY_MAX = 1_048_576
 QUERY_MAX = 8_192
@@ -258,7 +260,9 @@ class Edge:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self._start()
-        origin = Origin(self._client_ip(environ), environ.get("HTTP_USER_AGENT", "")[:512])
+        trace = environ.get("HTTP_TRACEPARENT", "")
+        trace = parse_traceparent(trace) if trace else ""
+        origin = Origin(self._client_ip(environ), environ.get("HTTP_USER_AGENT", "")[:512], trace)
         request_id = environ.get("HTTP_X_REQUEST_ID", "")
         if not request_id or not REQUEST_ID.fullmatch(request_id):
             request_id = str(new_id())
@@ -266,6 +270,7 @@ class Edge:
             # Ours are ASCII; another's that is not would not be read at all (RFC 6265 §4.1.1).
             ours = [part for part in environ["HTTP_COOKIE"].split(";") if part.isascii()]
             environ["HTTP_COOKIE"] = ";".join(ours)
+        speaking_of(request_id, trace)
         now = self._clock()
         environ["tessera.now"] = now
         environ["tessera.origin"] = origin
