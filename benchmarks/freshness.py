@@ -85,11 +85,16 @@ def _nodes(env: dict[str, str], sub: str) -> Iterator[list[_Node]]:
 
 
 def _change(units: Units, user_id: UUID, state: str) -> float:
-    """When the change was committed."""
+    """When the change was given to the database to commit."""
     at: list[float] = []
+
+    def note(_: object) -> None:
+        at.append(time.monotonic())
+
     with units.open(Actor.system("bench")) as unit:
-        event.listen(unit.db, "after_commit", lambda _: at.append(time.monotonic()))
         set_user_state(unit, user_id, state, cause="bench")
+        connection = unit.db.connection()
+        event.listen(connection, "commit", note)
     return at[0]
 
 

@@ -44,7 +44,7 @@ def test_no_door_answers_without_the_database(cut_off: tuple[World, str]) -> Non
         assert answer.headers["Retry-After"]
         assert "decision" not in answer.text
         assert "evaluations" not in (answer.json or {})
-    for path in ("bundle", "bundle/casbin", "bundle/shiro", "bundle/jwks"):
+    for path in ("bundle", "bundle/casbin", "bundle/shiro"):
         assert world.call("GET", f"/access/v1/{path}", auth=auth).status_code == 503, path
     for path, form in (
         ("/oauth/token", {"grant_type": "client_credentials"}),
