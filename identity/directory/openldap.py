@@ -1,7 +1,11 @@
-"""OpenLDAP and other LDAP servers: read whole by pages, or what changed by LDAP Content Synchronization (RFC 4533)."""
+"""OpenLDAP and other LDAP servers: read whole by pages, or what changed by LDAP Content Synchronization (RFC 4533).
+
+A server without it is asked for what has a newer modifyTimestamp, and for the ids of all that is left.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +22,9 @@ from identity.directory.syncrepl import Refresh, refresh
 
 LOCKED = "pwdAccountLockedTime"
 CSN = "contextCSN"
-SYNCREPL, WHOLE = "syncrepl", "whole"
+MODIFIED = "modifyTimestamp"
+STAMP = re.compile(r"\d{14}(?:\.\d{1,6})?Z")
+SYNCREPL, STAMPS, WHOLE = "syncrepl", "stamps", "whole"
 
 
 class OpenLdapDirectory:
@@ -43,8 +49,11 @@ class OpenLdapDirectory:
         """Every department, user and group, or with a cursor what changed since; raises `ReadIncomplete`."""
         with self._servers.service() as (connection, url):
             csn = self._context_csn(connection)
-            if cursor and csn and cursor.get("csn") and self._settings.incremental:
-                return self._changes(connection, url, cursor["csn"], csn)
+            if cursor and self._settings.incremental:
+                if csn and cursor.get("csn"):
+                    return self._changes(connection, url, cursor["csn"], csn)
+                if not csn and STAMP.fullmatch(cursor.get("modified", "")):
+                    return self._modified_since(connection, url, cursor["modified"])
             return self._everything(connection, url, csn)
 
     def mark(self) -> Cursor | None:
@@ -76,7 +85,9 @@ class OpenLdapDirectory:
         with self._servers.service() as (connection, _):
             csn = self._context_csn(connection)
             if not csn:
-                return WHOLE
+                _, base, wanted = self.searches()[0]
+                search_once(connection, base, wanted, [MODIFIED], 5.0, paged_size=10)
+                return STAMPS if any(_stamp(one) for one in connection.response) else WHOLE
             _, base, wanted = self.searches()[-1]
             cookie = f"rid=000,csn={csn}"
             found = refresh(connection, base, wanted, [self._settings.key], cookie, self._settings.page_timeout_s)
@@ -84,16 +95,40 @@ class OpenLdapDirectory:
 
     def _everything(self, connection: Any, url: str, csn: str) -> Reading:
         ends = time.monotonic() + self._settings.read_timeout_s
-        names = Names()
-        entries = [
-            self._entry(kind, one, names)
-            for kind, base, wanted in self.searches()
-            for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends)
-            if not _is_base(one["dn"], base)
-        ]
+        names, newest = Names(), ""
+        entries = []
+        for kind, base, wanted in self.searches():
+            for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends):
+                if not _is_base(one["dn"], base):
+                    newest = max(newest, _stamp(one))
+                    entries.append(self._entry(kind, one, names))
         if not any(entry.kind == "user" for entry in entries):
             raise ReadIncomplete("The directory holds no users.", self._settings.users_base, code="read_empty")
-        return Reading(tuple(entries), cursor={"csn": csn} if csn else {}, server=url)
+        cursor = {"csn": csn} if csn else {"modified": newest} if newest else {}
+        return Reading(tuple(entries), cursor=cursor, server=url)
+
+    def _modified_since(self, connection: Any, url: str, since: str) -> Reading:
+        """What was modified in that second or later, and the ids of everything that is there: nothing else tells what
+        went."""
+        ends = time.monotonic() + self._settings.read_timeout_s
+        names, newest = Names(), since
+        entries: list[DirectoryEntry] = []
+        present: set[str] = set()
+        for kind, base, wanted in self.searches():
+            newer = f"(&{wanted}(modifyTimestamp>={since}))"
+            for one in search_all(connection, self._settings, base, newer, self._attributes(kind), ends):
+                if not _is_base(one["dn"], base):
+                    newest = max(newest, _stamp(one))
+                    entries.append(self._entry(kind, one, names))
+            key = self._settings.key
+            for one in search_all(connection, self._settings, base, wanted, [key], ends):
+                ids = one["raw_attributes"].get(key.lower()) or ()
+                if len(ids) != 1:
+                    raise ReadIncomplete(f"The directory hides {key} from our account.", one["dn"], code="no_key")
+                if not _is_base(one["dn"], base):
+                    present.add(ids[0].decode())
+        cursor, found = {"modified": newest}, frozenset(present)
+        return Reading(tuple(entries), complete=False, present=found, cursor=cursor, server=url)
 
     def _changes(self, connection: Any, url: str, since: str, csn: str) -> Reading:
         if since == csn:
@@ -112,11 +147,11 @@ class OpenLdapDirectory:
         return Reading(tuple(entries), complete=False, gone=frozenset(gone), cursor={"csn": csn}, server=url)
 
     def _attributes(self, kind: EntryKind) -> list[str]:
-        names = wanted_attributes(self._settings, kind)
+        names = [*wanted_attributes(self._settings, kind), MODIFIED]
         return [*names, LOCKED] if kind == "user" else names
 
     def _entry(self, kind: EntryKind, found: Mapping[str, Any], names: Names) -> DirectoryEntry:
-        raw = found["raw_attributes"]
+        raw = {name: values for name, values in found["raw_attributes"].items() if name != MODIFIED.lower()}
         return make_entry(self._settings, kind, found["dn"], raw, disabled=_state(raw) == "disabled", names=names)
 
     def _context_csn(self, connection: Any) -> str:
@@ -137,6 +172,14 @@ class OpenLdapDirectory:
                 return ";".join(sorted(values))
             suffix = suffix.partition(",")[2]
         return ""
+
+
+def _stamp(found: Mapping[str, Any]) -> str:
+    """When the entry was modified, as a generalized time in UTC (RFC 4517 §3.3.13); "" where the server hides it or
+    says it otherwise."""
+    values = found["raw_attributes"].get(MODIFIED.lower(), ())
+    text = values[0].decode("ascii", "replace") if values else ""
+    return text if STAMP.fullmatch(text) else ""
 
 
 def _is_base(dn: str, base: str) -> bool:

@@ -161,9 +161,9 @@ _KIND_DEFAULTS: Mapping[str, tuple[Mapping[str, str | None], Mapping[str, Any]]]
 class Tables(_Value):
     """Where a table source keeps what: sheets of its workbook, or CSV files beside that of the users; "" = nowhere."""
 
-    users: str = Field("users", max_length=100)
-    groups: str = Field("", max_length=100)
-    departments: str = Field("", max_length=100)
+    users: str = Field(default="users", max_length=100)
+    groups: str = Field(default="", max_length=100)
+    departments: str = Field(default="", max_length=100)
 
     @field_validator("groups", "departments")
     @classmethod
