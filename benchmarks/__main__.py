@@ -22,6 +22,7 @@ FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {
     **doors.FIGURES,
     **sync_demo.FIGURES,
     **sync.FIGURES,
+    **sync_live.FIGURES,
     **faults.FIGURES,
 }
 
