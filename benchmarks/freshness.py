@@ -17,7 +17,7 @@ import httpx
 from sqlalchemy import event
 
 from benchmarks.figure import figure
-from benchmarks.served import ROOT, SECRETS, flask, prepared, wait
+from benchmarks.served import ROOT, SECRETS, flask, prepared, ready
 from identity.app import create_app
 from identity.core.record import Actor
 from identity.core.settings import Settings
@@ -77,7 +77,7 @@ def _nodes(env: dict[str, str], sub: str) -> Iterator[list[_Node]]:
             process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait, timeout=30)
             stack.callback(process.terminate)
-            wait(f"http://127.0.0.1:{port}")
+            ready(f"http://127.0.0.1:{port}")
             node = _Node(f"http://127.0.0.1:{port}", sub)
             stack.callback(node.stop)
             found.append(node)

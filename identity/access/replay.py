@@ -50,7 +50,7 @@ class Recorded:
 
     def again(self, snapshot: Snapshot) -> Decided:
         """The answer to the same question by this snapshot."""
-        return evaluate_in(snapshot, self.request, self.now, self.acts, self.activations)[0]
+        return evaluate_in(snapshot, self.request, self.now, self.acts, self.activations)
 
 
 def replay(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Decided:

@@ -19,17 +19,8 @@ from identity.roles.service_administrators import is_administrator
 from identity.sync.known import load_known
 from identity.sync.models import SyncChange, SyncDecision, SyncRun
 from identity.sync.plan import Change, KnownDirectory
-from identity.sync.run import (
-    Outcome,
-    apply_stored,
-    find_source,
-    guarded,
-    reopened,
-    state_of,
-    store,
-    supersede_cursor,
-    work_on,
-)
+from identity.sync.run import Only, apply_stored, run_source, supersede_cursor
+from identity.sync.work import Outcome, find_source, guarded, reopened, state_of, store, work_on
 
 APPROVABLE = timedelta(hours=24)
 _UNDONE: Mapping[str, str] = {
@@ -154,6 +145,21 @@ def inverse(done: Sequence[Any], known: KnownDirectory) -> tuple[Change, ...]:
 
 def _place(kind: str) -> str:
     return "nest" if kind == "group_nest" else kind.partition("_")[0]
+
+
+def retry(units: Units, run_id: UUID, actor: Actor) -> Outcome:
+    """Read everything and plan again what could not be done in this run; raises `NotFound`, and `Conflict` where
+    nothing failed."""
+    with units.open(actor, write=False) as unit:
+        run = unit.db.get(SyncRun, run_id)
+        if run is None:
+            raise NotFound("There is no such run.")
+        code = unit.db.get_one(DirectorySource, run.source_id).code
+        query = select(SyncChange.immutable_id).where(SyncChange.run_id == run_id, SyncChange.error.is_not(None))
+        failed = frozenset(unit.db.execute(query).scalars())
+    if not failed:
+        raise Conflict("Nothing of this run failed.", code="run_state")
+    return run_source(units, code, actor, only=Only(entries=failed))
 
 
 def resume(units: Units, code: str, actor: Actor, reason: str) -> None:
