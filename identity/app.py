@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -51,6 +52,9 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     `clock` says when a request comes; everything that it does happens at that time.
     """
     log.configure(settings.log_level)
+    # Requests that wait for a commit are live objects, and more of them than Python's threshold: it would look for
+    # garbage all the time, and find none.
+    gc.set_threshold(50_000, 20, 20)
     settings.tessera_var.mkdir(parents=True, exist_ok=True)
     app = _flask(settings)
 

@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 from flask import current_app
@@ -39,7 +40,8 @@ from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
 from identity.login.setup import TOKEN_S, invite_administrator
 from identity.roles.service_second_person import is_required
-from identity.sync.run import run_source
+from identity.sync import review
+from identity.sync.run import Only, run_source
 
 ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 
@@ -59,8 +61,8 @@ class _Commands(AppGroup):
 
 identity_cli = _Commands("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
-cli_policy.register(identity_cli)
 cli_explain.register(identity_cli)
+cli_policy.register(identity_cli)
 
 
 class _DryRun(Exception):
@@ -163,11 +165,17 @@ def bootstrap_admin_command(login: str, name: str, role: str) -> None:
 @click.argument("source")
 @click.option("--dry-run", is_flag=True, help="Plan only.")
 @click.option("--full", is_flag=True, help="Read everything, though the directory could say what changed.")
+@click.option("--check", is_flag=True, help="Compare everything and report the drift.")
 @click.option("--only", metavar="LOGIN", help="Apply what concerns this one user.")
-def sync_command(source: str, dry_run: bool, full: bool, only: str | None) -> None:
+@click.option("--retry", "run_id", type=click.UUID, metavar="RUN", help="Only what could not be done in this run.")
+def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str | None, run_id: UUID | None) -> None:
     """Bring people, groups and units in line with a directory."""
-    actor = Actor.system("cli:sync")
-    outcome = run_source(use(Units), source, actor, dry_run=dry_run, full=full, only=only)
+    actor, mode = Actor.system("cli:sync"), "dry_run" if dry_run else "check" if check else "apply"
+    if run_id is not None:
+        outcome = review.retry(use(Units), run_id, actor)
+    else:
+        chosen = Only(login=only) if only else None
+        outcome = run_source(use(Units), source, actor, mode=mode, full=full, only=chosen)
     click.echo(f"{source}: {outcome.state} {outcome.counts}")
     if outcome.error:
         raise click.ClickException(outcome.error)

@@ -18,6 +18,17 @@ from policies import Act, Activation, Amount
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A request with everything that its answer is made from."""
+
+    snapshot: Snapshot
+    request: AccessRequest
+    now: datetime
+    acts: tuple[Act, ...] = ()
+    activations: tuple[Activation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """A decision as its record tells it: what was asked, when, what was known, and the answer."""
 
@@ -39,18 +50,7 @@ class Recorded:
 
     def again(self, snapshot: Snapshot) -> Decided:
         """The answer to the same question by this snapshot."""
-        return evaluate_in(snapshot, self.request, self.now, self.acts, self.activations)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A request with everything that its answer is made from."""
-
-    snapshot: Snapshot
-    request: AccessRequest
-    now: datetime
-    acts: tuple[Act, ...] = ()
-    activations: tuple[Activation, ...] = ()
+        return evaluate_in(snapshot, self.request, self.now, self.acts, self.activations)
 
 
 def replay(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Decided:
@@ -58,8 +58,8 @@ def replay(connection: Connection, body: Mapping[str, Any], item: int | None = N
 
     Raises `KeyError` for a record that is no decision.
     """
-    asked = question(connection, body, item)
-    return evaluate_in(asked.snapshot, asked.request, asked.now, asked.acts, asked.activations)[0]
+    one = recorded(body, item)
+    return one.again(load(connection, one.facts_revision, identities_of(connection, one.users)))
 
 
 def question(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Question:
@@ -91,6 +91,7 @@ def recorded(body: Mapping[str, Any], item: int | None = None) -> Recorded:
             intent=entry["intent"],
             sid=stated.get("sid"),
             stands_for=_id(stated.get("stands_for", {}).get("user")),
+            subject_id=stated.get("subject", ""),
         ),
         now=datetime.fromisoformat(entry["at"]),
         acts=tuple(Act(*one) for one in stated.get("acts", ())),

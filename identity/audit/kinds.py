@@ -17,6 +17,7 @@ class Kind(StrEnum):
     SIGN_IN_REFUSED = "login.application.refused"
     FACTOR_ENROLLED = "login.factor.enrolled"
     FACTOR_REMOVED = "login.factor.removed"
+    CREDENTIALS_FORGOTTEN = "login.credentials.forgotten"
     FACTOR_REFUSED = "login.factor.refused"
     RECOVERY_CODE_USED = "login.recovery_code.used"
     PASSWORD_CHANGED = "login.password.changed"  # noqa: S105
@@ -175,6 +176,7 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SIGN_IN_REFUSED: "{actor} was not let into {application}",
     Kind.FACTOR_ENROLLED: "{actor} added a second factor",
     Kind.FACTOR_REMOVED: "A second factor of {person} was removed",
+    Kind.CREDENTIALS_FORGOTTEN: "What {person} could sign in with was removed",
     Kind.FACTOR_REFUSED: "A second factor of {person} was refused",
     Kind.RECOVERY_CODE_USED: "{actor} used a recovery code",
     Kind.PASSWORD_CHANGED: "{actor} changed the password of {person}",

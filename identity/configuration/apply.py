@@ -19,6 +19,7 @@ from identity.core.secrets import read_secret
 from identity.core.unit import Unit
 from identity.directory.service import put_directory
 from identity.directory.settings import DirectorySettings
+from identity.directory.transform import Transformer
 from identity.people.service_org import put_org_unit
 from identity.reports.service import put_schedule
 from identity.roles.service_assignments import bootstrap_administrator
@@ -97,14 +98,14 @@ def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
     for name in ("path", "ca_file"):
         if settings.get(name):
             settings[name] = str((base / settings[name]).resolve())
-    DirectorySettings.load(part.kind, settings)
+    Transformer(DirectorySettings.load(part.kind, settings))
     values = {
         "name": part.name,
         "kind": part.kind,
         "settings": settings,
         "secret_ref": _resolved(part.secret, base),
         "precedence": part.precedence,
-        "interval_s": part.interval_s,
+        **{name: getattr(part, name) for name in ("interval_s", "cron", "live", "check_cron", "check_repairs")},
         "enabled": part.enabled,
         "managed_by": "file",
     }

@@ -7,7 +7,6 @@ from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
-from cronsim import CronSim
 from sqlalchemy import select
 
 from identity.access.past import at_day
@@ -16,6 +15,7 @@ from identity.audit import csv
 from identity.audit.kinds import Kind
 from identity.audit.models import AuditHead
 from identity.audit.query import complete_to
+from identity.core.cron import has_passed
 from identity.core.errors import NotFound
 from identity.core.i18n import gettext
 from identity.core.record import Record
@@ -111,8 +111,7 @@ def put_schedule(unit: Unit, wanted: ScheduleInput, *, managed_by: str = "consol
 
 def due(schedule: ReportSchedule, now: datetime, zone: tzinfo) -> bool:
     """Whether a time of its cron expression lies between the last making (or its creation) and `now`."""
-    start = (schedule.last_made_at or schedule.created_at).astimezone(zone)
-    return next(CronSim(schedule.cron, start)) <= now
+    return has_passed(schedule.cron, schedule.last_made_at or schedule.created_at, now, zone)
 
 
 def _changed(unit: Unit, code: str, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
