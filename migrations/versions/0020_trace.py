@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0020_trace"
-down_revision = "0015_recorder_account"
+down_revision = "0017_forward"
 branch_labels = None
 depends_on = None
 
