@@ -15,13 +15,14 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cas, cli_audit, cli_explain, forward, oauth, saml
+from identity import cas, cli_audit, cli_explain, cli_policy, forward, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
 from identity.audit import rights
 from identity.configuration import apply as apply_configuration
 from identity.configuration import document, export
+from identity.configuration.drafts import draft_of
 from identity.core import migrate
 from identity.core.db import Database
 from identity.core.errors import TesseraError
@@ -38,6 +39,7 @@ from identity.keys.keyring import ensure_keys
 from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
 from identity.login.setup import TOKEN_S, invite_administrator
+from identity.roles.service_second_person import is_required
 from identity.sync import review
 from identity.sync.run import Only, run_source
 
@@ -60,6 +62,7 @@ class _Commands(AppGroup):
 identity_cli = _Commands("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
 cli_explain.register(identity_cli)
+cli_policy.register(identity_cli)
 
 
 class _DryRun(Exception):
@@ -106,16 +109,25 @@ def check_command() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the changes only.")
 @click.option("--prune", is_flag=True, help="Put out of use what an earlier file made and this one does not name.")
-def apply_command(path: Path, dry_run: bool, prune: bool) -> None:
+@click.option("--draft", is_flag=True, help="Only make a draft of the file's rules, to be looked at and published.")
+def apply_command(path: Path, dry_run: bool, prune: bool, draft: bool) -> None:
     """Make the installation as the file says.
 
-    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one.
+    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one, or waits.
     """
     lines: tuple[str, ...] = ()
     try:
         wanted = document.load(path)
         with use(Units).open(Actor.system("cli:apply"), reason=f"apply {path.name}") as unit:
-            lines = apply_configuration.apply(unit, wanted, path.parent, set_password, prune=prune).lines
+            if draft:
+                made, lines = draft_of(unit, wanted, path.name)
+                lines = (*lines, f"? policy {made.version}: a draft, {use(Settings).public_url}/admin/policy")
+            else:
+                second = is_required(unit.db.connection(), demo=use(Settings).tessera_demo)
+                done = apply_configuration.apply(
+                    unit, wanted, path.parent, set_password, prune=prune, second_person=second
+                )
+                lines = done.lines
             if dry_run:
                 raise _DryRun
     except _DryRun:

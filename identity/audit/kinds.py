@@ -77,6 +77,16 @@ class Kind(StrEnum):
     ASSIGNMENT_ADDED = "roles.assignment.added"
     ASSIGNMENT_REVOKED = "roles.assignment.revoked"
     POLICY_PUBLISHED = "roles.policy.published"
+    DRAFT_CREATED = "roles.draft.created"
+    DRAFT_CHANGED = "roles.draft.changed"
+    DRAFT_REBASED = "roles.draft.rebased"
+    DRAFT_DISCARDED = "roles.draft.discarded"
+    DRAFT_PROPOSED = "roles.draft.proposed"
+    DRAFT_WITHDRAWN = "roles.draft.withdrawn"
+    DRAFT_DECIDED = "roles.draft.decided"
+    SECOND_PERSON_PROPOSED = "roles.second_person.proposed"
+    SECOND_PERSON_DECIDED = "roles.second_person.decided"
+    POLICY_CHECKED = "roles.check.asked"
     GAIN_HELD = "roles.gain.held"
     GAIN_RELEASED = "roles.gain.released"
     MITIGATION_ADDED = "roles.mitigation.added"
@@ -111,6 +121,8 @@ class Kind(StrEnum):
 
     REPORT_MADE = "reports.report.made"
     REPORT_READ = "reports.report.read"
+    HOLDINGS_READ = "reports.holdings.read"
+    CHECK_EXPORTED = "reports.check.exported"
     SCHEDULE_CHANGED = "reports.schedule.changed"
     ALARM_RAISED = "alarms.alarm.raised"
     ALARM_SEEN = "alarms.alarm.acknowledged"
@@ -217,6 +229,16 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.ASSIGNMENT_ADDED: "{actor} assigned the role {resource}",
     Kind.ASSIGNMENT_REVOKED: "{actor} revoked the role {resource}",
     Kind.POLICY_PUBLISHED: "{actor} published policy version {resource}",
+    Kind.DRAFT_CREATED: "{actor} began a draft, policy version {resource}",
+    Kind.DRAFT_CHANGED: "{actor} changed the draft {resource}",
+    Kind.DRAFT_REBASED: "{actor} brought a draft up to date, now {resource}",
+    Kind.DRAFT_DISCARDED: "{actor} discarded the draft {resource}",
+    Kind.DRAFT_PROPOSED: "{actor} proposed to publish the draft {resource}",
+    Kind.DRAFT_WITHDRAWN: "{actor} withdrew the proposed draft {resource}",
+    Kind.DRAFT_DECIDED: "{actor} decided on the draft {resource}",
+    Kind.SECOND_PERSON_PROPOSED: "{actor} proposed to change whether a second person publishes rules",
+    Kind.SECOND_PERSON_DECIDED: "{actor} decided whether a second person publishes rules",
+    Kind.POLICY_CHECKED: "{actor} asked what policy version {resource} would do",
     Kind.GAIN_HELD: "The role {resource} was held back from {person}: it would join separated duties",
     Kind.GAIN_RELEASED: "The role {resource} is no longer held back from {person}",
     Kind.MITIGATION_ADDED: "{actor} accepted that {person} breaks the duty rule {resource}, under a control",
@@ -247,6 +269,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.KEY_ROTATED: "{actor} rotated the key for {resource}",
     Kind.REPORT_MADE: "{actor} made a report",
     Kind.REPORT_READ: "{actor} read a report",
+    Kind.HOLDINGS_READ: "{actor} looked up who held what",
+    Kind.CHECK_EXPORTED: "{actor} exported what policy version {resource} would do",
     Kind.SCHEDULE_CHANGED: "{actor} changed the schedule of a report",
     Kind.ALARM_RAISED: "An alarm was raised: {resource}",
     Kind.ALARM_SEEN: "{actor} acknowledged an alarm",

@@ -38,6 +38,8 @@ MENU = (
             ("/admin/assignments", _("Assignments"), "read", "assignment"),
             ("/admin/grants", _("Rights to grant"), "read", "admin_grant"),
             ("/admin/duties", _("Separated duties"), "read", "duty"),
+            ("/admin/policy", _("Policy versions"), "read", "policy"),
+            ("/admin/holdings", _("Who had what"), "read", "role"),
             ("/admin/explain", _("Decision explanation"), "read", "decision"),
             ("/admin/applications", _("Applications"), "read", "application"),
         ),
@@ -108,6 +110,11 @@ def held(
 def _shown(text: str, role: str) -> bool:
     """The role itself stands in its own column; mapping rows are the arrows between the steps."""
     return text != f"role:{role}" and not text.startswith("mapping:")
+
+
+def origin(steps: Iterable[str], role: str) -> list[str]:
+    """The steps that led to a role as short texts."""
+    return [one.partition(":")[2] for one in steps if _shown(one, role) and not one.startswith("assignment:")]
 
 
 def _step(text: str, titles: Mapping[str, str], groups: Mapping[str, UUID], assignments: Mapping[str, str]) -> Step:

@@ -7,6 +7,7 @@ polling (polling had tails of seconds).
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,6 +204,13 @@ class Database:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
+    def open_write_lock(self) -> int:
+        """SQLite: a descriptor of the file whose exclusive `flock` every writer holds from before BEGIN to its end; for
+        a writer with a connection of its own, who closes it."""
+        if self._lock_path is None:
+            raise ValueError("only SQLite's writers take turns by a file")
+        return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
 
 # SQLSTATE classes of a database that cannot take it now: connection, read-only (25), resources, operator, system.
 _OUTAGES = ("08", "25", "53", "57", "58")
@@ -258,15 +266,17 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Pool and driver options for this address."""
+    """Pool and driver options for this address. Values of statements stay out of what errors say, and so of the log."""
     if url.startswith("sqlite"):
         return {
+            "hide_parameters": True,
             "pool_size": 24,
             "max_overflow": 8,
             "pool_timeout": 5,
             "connect_args": {"check_same_thread": False},
         }
     return {
+        "hide_parameters": True,
         "pool_size": 20,
         "max_overflow": 4,
         "pool_timeout": 5,

@@ -146,7 +146,7 @@ class OpenLdapDirectory:
                     entries.append(self._entry(kind, one, names))
             key = self._settings.key
             for one in search_all(connection, self._settings, base, wanted, [key], ends):
-                ids = one["raw_attributes"].get(key.lower()) or ()
+                ids: list[bytes] = one["raw_attributes"].get(key.lower()) or []
                 if len(ids) != 1:
                     raise ReadIncomplete(f"The directory hides {key} from our account.", one["dn"], code="no_key")
                 if not _is_base(one["dn"], base):

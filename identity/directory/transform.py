@@ -34,8 +34,8 @@ class Transformer:
     def settings(self) -> DirectorySettings:
         """The source's settings with the transformed fields under names of their own: two fields may be made of one
         attribute."""
-        made: dict[str, str] = {one.field: _name(one.field) for one in self._settings.transforms}
-        names: dict[str, Any] = {**dict(self._settings.attributes), **made}
+        made = {one.field: _name(one.field) for one in self._settings.transforms}
+        names: dict[str, Any] = self._settings.attributes.model_dump() | made
         attributes = AttributeMap.model_construct(**names)
         return self._settings.model_copy(update={"attributes": attributes}) if made else self._settings
 

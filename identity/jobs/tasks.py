@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete
 
+from identity.access.checks import carry_out_waiting
 from identity.access.decide import Access
 from identity.access.duty_report import report_due
 from identity.alarms.check import check
@@ -87,6 +88,7 @@ def tasks(
         Job("reports", 60, lambda now: make_due(units, access, now, settings.zone)),
         Job("sessions", 1, end_sessions),
         Job("duties", 600, lambda now: report_due(units, settings.zone, now)),
+        Job("policy-checks", 1, lambda now: carry_out_waiting(units, database, access, now)),
         Job("sync", 1, scheduler.tick, end=scheduler.close),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),

@@ -229,8 +229,8 @@ class Applier:
             if user is None:
                 raise NotFound("There is no such user.")
             seen = {name: value for name, value in row.after.items() if name not in {"groups", "dn", "user_id"}}
-            bulk.link_accounts(unit, self._source_id, [(row.immutable_id, user.id, row.after["dn"], seen)])
             who = bulk.Identity(user.id, user.person_id, user.login)
+            bulk.link_identity(unit, self._source_id, row.immutable_id, who, row.after["dn"], seen)
             self._users[row.immutable_id] = who
             bulk.set_memberships(unit, [(who, self._group_ids(row.after["groups"]), ())])
 

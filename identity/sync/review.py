@@ -10,11 +10,12 @@ from uuid import UUID
 from sqlalchemy import select
 
 from identity.audit.kinds import Kind
-from identity.core.errors import Conflict, Invalid, NotFound
+from identity.core.errors import Conflict, Invalid, NotFound, Refused
 from identity.core.record import Actor, Record
 from identity.core.unit import Unit, Units
 from identity.directory.models import DirectorySource
 from identity.people.models import User
+from identity.roles.service_administrators import is_administrator
 from identity.sync.known import load_known
 from identity.sync.models import SyncChange, SyncDecision, SyncRun
 from identity.sync.plan import Change, KnownDirectory
@@ -172,7 +173,7 @@ def resume(units: Units, code: str, actor: Actor, reason: str) -> None:
 
 def decide(unit: Unit, code: str, immutable_id: str, action: str, login: str | None, reason: str) -> None:
     """What the next run does with an entry in conflict: `link` it to the identity of this login, make a `new` one, or
-    `ignore` it. Raises `Invalid` for another action and `NotFound` for an unknown login."""
+    `ignore` it. Raises `Invalid` for another action, `NotFound` for an unknown login, `Refused` for administrators."""
     unit.require("run", "sync", code)
     source = find_source(unit, code)
     user_id = None
@@ -182,6 +183,11 @@ def decide(unit: Unit, code: str, immutable_id: str, action: str, login: str | N
         user_id = unit.db.execute(select(User.id).where(User.login == login)).scalar_one_or_none()
         if user_id is None:
             raise NotFound(f"There is no user {login!r}.")
+        if is_administrator(unit, user_id):
+            raise Refused(
+                "An administrator is not linked to a directory, whose password would then open the console.",
+                code="target_rank",
+            )
     row = unit.db.get(SyncDecision, (source.id, immutable_id))
     if row is None:
         row = SyncDecision(source_id=source.id, immutable_id=immutable_id)

@@ -6,7 +6,7 @@ from alembic import op
 from identity.core.db import UtcDateTime
 
 revision = "0021_sync_ways"
-down_revision = "0017_forward"
+down_revision = "0020_trace"
 branch_labels = None
 depends_on = None
 
