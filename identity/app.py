@@ -35,6 +35,7 @@ from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
 from identity.login import routes_account as account_routes
+from identity.login import routes_password as password_routes
 from identity.login import routes_setup as setup_routes
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.gate import PageGate
@@ -125,6 +126,7 @@ def _blueprints(app: Flask) -> None:
         login_routes.bp,
         account_routes.bp,
         setup_routes.bp,
+        password_routes.bp,
         *oauth.blueprints,
         *saml.blueprints,
         *cas.blueprints,

@@ -19,10 +19,27 @@ from ldap3 import BASE
 from ldap3.protocol.microsoft import dir_sync_control, show_deleted_control
 
 from identity.directory.binding import Binder
-from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, find_login, search_all, search_once
+from identity.directory.connection import (
+    FAULTS,
+    INVALID_CREDENTIALS,
+    OK,
+    LdapServers,
+    find_login,
+    search_all,
+    search_once,
+)
 from identity.directory.dn import parse
 from identity.directory.entries import Names, guid, make_entry, wanted_attributes
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.passwords import PasswordChanger, change_unicode_pwd
+from identity.directory.reader import (
+    BindResult,
+    ChangeResult,
+    Cursor,
+    DirectoryEntry,
+    EntryKind,
+    ReadIncomplete,
+    Reading,
+)
 from identity.directory.settings import DirectorySettings
 
 DIRSYNC = "1.2.840.113556.1.4.841"
@@ -52,6 +69,7 @@ class ActiveDirectory:
         self._settings = settings
         self._servers = LdapServers(settings, secret)
         self._binder = Binder(self._servers, ("objectGUID",), lambda _: None, judge)
+        self._changer = PasswordChanger(self._servers, change_unicode_pwd)
         self._lockout = (0, 0)
         self._lockout_at = float("-inf")
 
@@ -92,6 +110,12 @@ class ActiveDirectory:
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Find the account by its objectGUID, then bind as it."""
         return self._binder.bind(f"(objectGUID={_escaped(UUID(immutable_id))})", password)
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
+        """By modifying unicodePwd, which works for an expired password as well; only over TLS."""
+        if self._settings.tls == "none":
+            return "off"
+        return self._changer.change(f"(objectGUID={_escaped(UUID(immutable_id))})", old, new)
 
     def close(self) -> None:
         """End the kept connections."""
@@ -281,6 +305,8 @@ def judge(result: Mapping[str, Any]) -> BindResult:
     message = str(result.get("message", ""))
     _, marker, rest = message.partition("data ")
     code = rest.partition(",")[0].strip().lower() if marker else ""
+    if result["result"] == OK:
+        return "ok"
     if result["result"] != INVALID_CREDENTIALS:
         return "unavailable"
     return _CODES.get(code, "wrong_password")

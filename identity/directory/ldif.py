@@ -16,7 +16,16 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from identity.core.errors import Invalid
 from identity.directory.dn import is_below, normalise, parse
 from identity.directory.entries import make_entry
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading, only_login
+from identity.directory.reader import (
+    BindResult,
+    ChangeResult,
+    Cursor,
+    DirectoryEntry,
+    EntryKind,
+    ReadIncomplete,
+    Reading,
+    only_login,
+)
 from identity.directory.settings import DirectorySettings
 from identity.directory.tables import read_file
 
@@ -82,6 +91,10 @@ class LdifDirectory:
             return "disabled"
         stored = records[0].values.get("userpassword", [])
         return "ok" if any(password_matches(one, password) for one in stored) else "wrong_password"
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:  # noqa: ARG002
+        """Nothing is written into a file."""
+        return "off"
 
     def lockout(self) -> tuple[int, int]:
         """A file locks nobody."""

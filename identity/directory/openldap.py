@@ -13,14 +13,33 @@ from typing import Any
 from ldap3 import BASE
 
 from identity.directory.binding import Binder, by_key
-from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, find_login, search_all, search_once
+from identity.directory.connection import (
+    FAULTS,
+    INVALID_CREDENTIALS,
+    OK,
+    LdapServers,
+    find_login,
+    search_all,
+    search_once,
+)
 from identity.directory.dn import parse
 from identity.directory.entries import LOCKED_FOR_EVER, Names, make_entry, wanted_attributes
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.passwords import PasswordChanger, modify_password
+from identity.directory.reader import (
+    BindResult,
+    ChangeResult,
+    Cursor,
+    DirectoryEntry,
+    EntryKind,
+    ReadIncomplete,
+    Reading,
+)
 from identity.directory.settings import DirectorySettings
 from identity.directory.syncrepl import Refresh, refresh
 
 LOCKED = "pwdAccountLockedTime"
+PPOLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
+EXPIRED, POLICY_LOCKED, RESET = 0, 1, 2
 CSN = "contextCSN"
 MODIFIED = "modifyTimestamp"
 STAMP = re.compile(r"\d{14}(?:\.\d{1,6})?Z")
@@ -33,7 +52,8 @@ class OpenLdapDirectory:
     def __init__(self, settings: DirectorySettings, secret: str) -> None:
         self._settings = settings
         self._servers = LdapServers(settings, secret)
-        self._binder = Binder(self._servers, (settings.key, LOCKED), _state, _judge)
+        self._binder = Binder(self._servers, (settings.key, LOCKED), _state, _judge, [(PPOLICY, False, None)])
+        self._changer = PasswordChanger(self._servers, modify_password)
 
     def searches(self) -> list[tuple[EntryKind, str, str]]:
         """What is read, in this order."""
@@ -71,6 +91,10 @@ class OpenLdapDirectory:
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Find the entry by its id (its DN may have changed), then bind as it."""
         return self._binder.bind(by_key(self._settings.key, immutable_id), password)
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
+        """By the password modify operation (RFC 3062), which checks the old one."""
+        return self._changer.change(by_key(self._settings.key, immutable_id), old, new)
 
     def lockout(self) -> tuple[int, int]:
         """As the settings say; the password policy of OpenLDAP is not readable by everybody."""
@@ -191,4 +215,22 @@ def _state(raw: Mapping[str, Any]) -> BindResult | None:
 
 
 def _judge(result: Mapping[str, Any]) -> BindResult:
-    return "wrong_password" if result["result"] == INVALID_CREDENTIALS else "unavailable"
+    """What a bind says, with what the password policy adds (draft-behera-ldap-password-policy-10 §6.2): that the
+    password is right but has expired or was reset."""
+    policy = _policy_error(result)
+    if result["result"] == OK:
+        return "must_change" if policy == RESET else "ok"
+    if result["result"] != INVALID_CREDENTIALS:
+        return "unavailable"
+    return {EXPIRED: "must_change", POLICY_LOCKED: "locked"}.get(policy, "wrong_password")  # type: ignore[return-value]
+
+
+def _policy_error(result: Mapping[str, Any]) -> int:
+    """The error of the response control, [1] ENUMERATED; -1 for none, and for a control that is not well formed."""
+    value: bytes = (result.get("controls") or {}).get(PPOLICY, {}).get("value") or b""
+    # Behind the sequence's two bytes an optional warning [0] of at most eight bytes, then the error.
+    at = 2
+    if len(value) > at + 1 and value[at] == 0xA0:
+        at += 2 + value[at + 1]
+    well = len(value) == at + 3 and value[0] == 0x30 and value[at : at + 2] == b"\x81\x01"
+    return value[-1] if well else -1

@@ -11,6 +11,7 @@ from identity.core.errors import Unavailable
 
 EntryKind = Literal["user", "group", "department"]
 BindResult = Literal["ok", "wrong_password", "locked", "disabled", "expired", "must_change", "denied", "unavailable"]
+ChangeResult = Literal["ok", "wrong_password", "locked", "refused", "off", "unavailable"]
 Cursor = Mapping[str, str]
 
 
@@ -80,6 +81,10 @@ class Directory(Protocol):
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:
         """Whether this is the entry's password."""
+        ...
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
+        """Change the entry's password, where the source lets us: `off` else, `refused` by the directory's own rules."""
         ...
 
     def lockout(self) -> tuple[int, int]:

@@ -212,6 +212,7 @@ class DirectorySettings(_Value):
     read_timeout_s: int = Field(600, ge=1, le=3_600)
     lockout_failures: int = Field(0, ge=0)
     lockout_window_s: int = Field(1_800, ge=1)
+    password_change: bool = Field(False, description="People whose password has expired change it here.")
     incremental: bool = Field(True, description="Read only what changed, where the directory can say it.")
     limits: Mapping[LimitName, Limit] = Field(
         default_factory=dict, description="When a run must wait for approval; max(5, 10 %) of each where not given."

@@ -14,7 +14,16 @@ from identity.core.errors import Invalid
 from identity.directory.dn import normalise
 from identity.directory.entries import Names, make_entry
 from identity.directory.ldif import password_matches
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading, only_login
+from identity.directory.reader import (
+    BindResult,
+    ChangeResult,
+    Cursor,
+    DirectoryEntry,
+    EntryKind,
+    ReadIncomplete,
+    Reading,
+    only_login,
+)
 from identity.directory.settings import DirectorySettings
 from identity.directory.tables import csv_rows, read_file, records, xlsx_rows
 
@@ -67,6 +76,10 @@ class TableDirectory:
             return "disabled"
         stored = rows[0].get(PASSWORD, "")
         return "ok" if password_matches(stored.encode(), password) else "wrong_password"
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:  # noqa: ARG002
+        """Nothing is written into a file."""
+        return "off"
 
     def lockout(self) -> tuple[int, int]:
         """A file locks nobody."""
