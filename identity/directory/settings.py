@@ -213,6 +213,9 @@ class DirectorySettings(_Value):
     lockout_failures: int = Field(0, ge=0)
     lockout_window_s: int = Field(1_800, ge=1)
     password_change: bool = Field(False, description="People whose password has expired change it here.")
+    outage_hours: int | None = Field(
+        None, ge=1, le=168, description="While the directory is away, the password that it accepted so long ago counts."
+    )
     incremental: bool = Field(True, description="Read only what changed, where the directory can say it.")
     limits: Mapping[LimitName, Limit] = Field(
         default_factory=dict, description="When a run must wait for approval; max(5, 10 %) of each where not given."

@@ -62,6 +62,10 @@ class DirectoryVerifier(Protocol):
         """Change the password there: ok, off, refused, or why not."""
         ...
 
+    def outage_hours(self, account: AccountRef) -> int | None:
+        """For how many hours a password counts that the directory accepted, while it is away; None = it does not."""
+        ...
+
     def changes(self, account: AccountRef) -> bool:
         """Whether people change their password of this directory here."""
         ...
@@ -171,6 +175,12 @@ def hash_password(login: str, password: str) -> str:
         raise Invalid("A password needs more different characters.", code="password_simple")
     with _hash_slots:
         return _hasher.hash(text)
+
+
+def hash_accepted(password: str) -> str:
+    """The argon2id hash of a password that is right, whatever it is like."""
+    with _hash_slots:
+        return _hasher.hash(_normal(password))
 
 
 def renewed_hash(stored: str, password: str) -> str | None:

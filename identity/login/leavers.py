@@ -9,10 +9,10 @@ from sqlalchemy import delete, select
 from identity.audit.kinds import Kind
 from identity.core.record import Record
 from identity.core.unit import Unit
-from identity.login.models import Consent, LocalPassword, RecoveryCode, SetupToken, TotpFactor
+from identity.login.models import AcceptedPassword, Consent, LocalPassword, RecoveryCode, SetupToken, TotpFactor
 from identity.people.models import UserState
 
-_TABLES: tuple[Any, ...] = (LocalPassword, TotpFactor, RecoveryCode, SetupToken, Consent)
+_TABLES: tuple[Any, ...] = (LocalPassword, AcceptedPassword, TotpFactor, RecoveryCode, SetupToken, Consent)
 
 
 def forget_credentials_of_deleted(unit: Unit) -> None:

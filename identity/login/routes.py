@@ -26,7 +26,7 @@ from identity.core.web import (
     use,
 )
 from identity.keys.keyring import Keyring
-from identity.login import authenticate, flow, mfa, service
+from identity.login import authenticate, flow, mfa, outage, service
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.doors import (
     current_session,
@@ -100,8 +100,10 @@ def try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginT
         transaction = load_transaction(unit, tx)
         before = current_session(unit, surface_of(transaction.door))
         candidate = authenticate.find_candidate(unit.db.connection(), login, request_origin().ip, unit.now)
-    reason = authenticate.verify(candidate, password, use_verifier())
-    told = reason
+        kept = outage.accepted(unit.db.connection(), candidate)
+    weaker = surface_of(transaction.door) != "admin"
+    outcome = outage.verify(candidate, kept, password, use_verifier(), unit.now, weaker=weaker)
+    told = reason = outcome.reason
     if reason == "must_change" and (candidate.account is None or not use_verifier().changes(candidate.account)):
         told = "must_change_elsewhere"
     renewed = None
@@ -109,10 +111,12 @@ def try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginT
         renewed = authenticate.renewed_hash(candidate.local_hash, password)
     secret = None
     with open_unit() as unit:
-        if reason == "ok":
+        outage.keep(unit, candidate, outcome)
+        if reason in {"ok", outage.CACHED}:
             surface = surface_of(transaction.door)
             args = (use(Access), use(Settings), candidate, surface, before, use(LogoutNotifiers))
-            secret = service.sign_in(unit, *args)
+            amr = ("pwd", outage.CACHED) if reason == outage.CACHED else ("pwd",)
+            secret = service.sign_in(unit, *args, amr)
         else:
             service.refuse(unit, candidate, reason)
         if secret is not None and renewed is not None and candidate.user_id is not None:
@@ -168,6 +172,7 @@ def enrol_page() -> Response:
     tx = request.args.get("tx", "")
     with open_unit() as unit:
         transaction, session = _step(tx, unit)
+        _check_not_cached(session)
         if not is_fresh(session, unit.now):  # whoever finds an open browser cannot add a factor of his own
             return redirect_to(f"/login?tx={transaction.id}")
         seed = mfa.begin_enrolment(unit, use(Keyring), session.user_id)
@@ -182,6 +187,7 @@ def enrol_submit() -> Response:
     tx = request.form.get("tx", "")
     with open_unit() as unit:
         transaction, session = _step(tx, unit)
+        _check_not_cached(session)
         if not is_fresh(session, unit.now):
             return redirect_to(f"/login?tx={transaction.id}")
         user = unit.db.get(User, session.user_id)
@@ -338,6 +344,12 @@ def enrol_page_of(tx: str, seed: str, login: str, error: str | None) -> Response
     """The page that shows a seed and asks for its first code."""
     picture = mfa.picture(seed, login, "Tessera") if seed else ""
     return make_response(render_template("login/enrol.html", tx=tx, seed=seed, picture=picture, error=error))
+
+
+def _check_not_cached(session: SessionView) -> None:
+    """Nobody adds a factor on the word of a password that only we remember."""
+    if outage.CACHED in session.amr:
+        raise Refused("A second factor can be added when the directory answers again.", code="directory_away")
 
 
 def _cookie(door: str) -> str:

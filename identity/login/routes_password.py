@@ -11,7 +11,7 @@ from identity.core.errors import Invalid
 from identity.core.i18n import gettext as _
 from identity.core.i18n import gettext_noop
 from identity.core.web import open_unit, public, request_origin
-from identity.login import authenticate, service
+from identity.login import authenticate, outage, service
 from identity.login.doors import load_transaction
 from identity.login.routes import signed_in, step_page, try_password, use_verifier, wait_until
 from identity.people.inputs import LOGIN_MAX
@@ -60,6 +60,7 @@ def _change(tx: str, login: str, old: str, new: str) -> str:
     with open_unit() as unit:
         if result == "ok":
             service.password_changed(unit, candidate)
+            outage.forget(unit, candidate)
         elif result not in {"refused", "off"}:
             service.refuse(unit, candidate, result)
     return result

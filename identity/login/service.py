@@ -58,6 +58,7 @@ def sign_in(
     surface: str,
     before: SessionView | None,
     notifiers: LogoutNotifiers,
+    amr: tuple[str, ...] = ("pwd",),
 ) -> str | None:
     """The password was right: the person's session of this browser and surface goes on under a new secret, or a new
     one begins and an earlier one of somebody else ends; the cookie's secret.
@@ -72,7 +73,6 @@ def sign_in(
     authenticate.forget_failures(connection, candidate.login_key)
     partial = mfa.factor_owed(connection, snapshot, settings, candidate.user_id, unit.now)
     unit.actor = user_actor(unit, candidate.user_id)
-    amr: tuple[str, ...] = ("pwd",)
     if before is not None and before.user_id == candidate.user_id:
         renewed = renew_session(
             unit, settings, before.id, candidate.person_id, amr=amr, partial=partial, from_start=True

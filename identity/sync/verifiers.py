@@ -50,6 +50,12 @@ class Verifiers:
         row = self._row(account)
         return row is not None and bool(row.settings.get("password_change"))
 
+    def outage_hours(self, account: _Account) -> int | None:
+        """How old a password may be that counts while the directory is away; None = none counts."""
+        row = self._row(account)
+        hours = row.settings.get("outage_hours") if row is not None else None
+        return int(hours) if hours else None
+
     def _row(self, account: _Account) -> Any:
         with self._database.read() as connection:
             return connection.execute(
