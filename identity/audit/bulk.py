@@ -101,7 +101,7 @@ def records_of_transactions(connection: Connection, low: int, high: int) -> Iter
 
 
 def records_from(connection: Connection, low: int, high: int, limit: int) -> list[tuple[int, int, bytes, bytes, str]]:
-    """PostgreSQL: (xid, at, id, body, class) of the first `limit` records of transactions low <= xid < high, in order."""
+    """PostgreSQL: (xid, at, id, body, class) of the first `limit` records of transactions low <= xid < high, sorted."""
     where = f"xid::text::bigint >= {low:d} AND xid::text::bigint < {high:d}"
     columns = 'xid::text::bigint AS x, at, id, body, "class"'
     query = f"SELECT {columns} FROM audit_record WHERE {where} ORDER BY x, id LIMIT {limit:d}"  # noqa: S608
