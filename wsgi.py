@@ -1,10 +1,13 @@
 """The WSGI application that a server loads: `granian --interface wsgi wsgi:application`."""
 
+import resource
 import sys
 
 from identity import create_app
 from identity.core.settings import Settings, SettingsError
 
+# A crash must not leave our memory, with keys and what people typed, in a file.
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 try:
     app = create_app(Settings.from_env())
 except SettingsError as error:

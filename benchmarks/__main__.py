@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks import audit, backlog, decide, doors, oauth, policy, search, sync, sync_demo
+from benchmarks import audit, backlog, decide, doors, faults, oauth, policy, search, sync, sync_demo, sync_live
 from benchmarks.figure import figure, rate
 
 FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {
@@ -22,6 +22,8 @@ FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {
     **doors.FIGURES,
     **sync_demo.FIGURES,
     **sync.FIGURES,
+    **sync_live.FIGURES,
+    **faults.FIGURES,
 }
 
 

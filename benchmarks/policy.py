@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import rivals, snapshot
+from benchmarks import freshness, rivals, snapshot
 from benchmarks.figure import figure, rate
 from benchmarks.rules import build
 from policies import Engine, compile_condition
@@ -61,5 +61,6 @@ FIGURES = {
     "policy.load.100k": load,
     "policy.condition": condition,
     **snapshot.FIGURES,
+    **freshness.FIGURES,
     **rivals.FIGURES,
 }

@@ -9,14 +9,15 @@ from typing import Any
 
 from flask import Flask, render_template
 
-from identity import api, cas, console, oauth, saml
+from identity import api, cas, console, forward, oauth, saml
 from identity.access.decide import Access
-from identity.access.duties import watch
+from identity.access.publishing import watching
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
 from identity.audit.alarm import gap_state
 from identity.audit.buffered import Buffered
 from identity.audit.recorder import Recorder
+from identity.authzen import distribution
 from identity.authzen import hot as authzen_hot
 from identity.cli import identity_cli
 from identity.core import log, web
@@ -34,6 +35,7 @@ from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
 from identity.login import routes_account as account_routes
+from identity.login import routes_password as password_routes
 from identity.login import routes_setup as setup_routes
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.gate import PageGate
@@ -73,7 +75,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     web.provide(app, Verifiers(database), as_type=DirectoryVerifier)
     web.provide(app, PageGate(), as_type=web.Gate)
     app.extensions["tessera_root"] = root
-    units.watched_by(watch)
+    units.watched_by(watching(demo=settings.tessera_demo))
 
     install_presentation(app)
     web.install(app, _error_page)
@@ -83,9 +85,11 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     routes = [
         *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
         *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
-        *api.routes(registry, database, recorder),
+        *distribution.routes(settings.public_url, keyring, registry, access, database, recorder),
+        *api.routes(registry, access, database, recorder),
         *oauth.hot_routes(settings, database, keyring, registry, access, recorder),
         *cas.hot_routes(settings, database, registry, access, recorder),
+        *forward.hot_routes(settings, database, registry, access, recorder),
     ]
     app.extensions["tessera_edge"] = Edge(
         app.wsgi_app,
@@ -122,9 +126,11 @@ def _blueprints(app: Flask) -> None:
         login_routes.bp,
         account_routes.bp,
         setup_routes.bp,
+        password_routes.bp,
         *oauth.blueprints,
         *saml.blueprints,
         *cas.blueprints,
+        *forward.blueprints,
         *console.blueprints,
     ):
         app.register_blueprint(blueprint)

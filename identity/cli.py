@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 from flask import current_app
@@ -14,19 +15,20 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cas, cli_audit, oauth, saml
+from identity import cas, cli_audit, cli_explain, cli_policy, forward, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
 from identity.audit import rights
 from identity.configuration import apply as apply_configuration
 from identity.configuration import document, export
+from identity.configuration.drafts import draft_of
 from identity.core import migrate
 from identity.core.db import Database
 from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.record import Actor
-from identity.core.settings import Settings
+from identity.core.settings import Settings, SettingsError
 from identity.core.unit import Units
 from identity.core.web import use
 from identity.events.deliver import Composers
@@ -37,12 +39,30 @@ from identity.keys.keyring import ensure_keys
 from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
 from identity.login.setup import TOKEN_S, invite_administrator
-from identity.sync.run import run_source
+from identity.roles.service_second_person import is_required
+from identity.sync import review
+from identity.sync.run import Only, run_source
 
 ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 
-identity_cli = AppGroup("identity", help="Administer Tessera.")
+
+class _Commands(AppGroup):
+    """Says what is wrong in a sentence, with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TesseraError as error:
+            detail = f" ({error.detail})" if error.detail else ""
+            raise click.ClickException(f"{error.public}{detail}") from None
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+
+
+identity_cli = _Commands("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
+cli_explain.register(identity_cli)
+cli_policy.register(identity_cli)
 
 
 class _DryRun(Exception):
@@ -89,22 +109,29 @@ def check_command() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the changes only.")
 @click.option("--prune", is_flag=True, help="Put out of use what an earlier file made and this one does not name.")
-def apply_command(path: Path, dry_run: bool, prune: bool) -> None:
+@click.option("--draft", is_flag=True, help="Only make a draft of the file's rules, to be looked at and published.")
+def apply_command(path: Path, dry_run: bool, prune: bool, draft: bool) -> None:
     """Make the installation as the file says.
 
-    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one.
+    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one, or waits.
     """
     lines: tuple[str, ...] = ()
     try:
         wanted = document.load(path)
         with use(Units).open(Actor.system("cli:apply"), reason=f"apply {path.name}") as unit:
-            lines = apply_configuration.apply(unit, wanted, path.parent, set_password, prune=prune).lines
+            if draft:
+                made, lines = draft_of(unit, wanted, path.name)
+                lines = (*lines, f"? policy {made.version}: a draft, {use(Settings).public_url}/admin/policy")
+            else:
+                second = is_required(unit.db.connection(), demo=use(Settings).tessera_demo)
+                done = apply_configuration.apply(
+                    unit, wanted, path.parent, set_password, prune=prune, second_person=second
+                )
+                lines = done.lines
             if dry_run:
                 raise _DryRun
     except _DryRun:
         pass
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
     for line in lines:
         click.echo(line)
     click.echo(f"{sum(not line.startswith('?') for line in lines)} changes{' (not applied)' if dry_run else ''}")
@@ -126,8 +153,6 @@ def bootstrap_admin_command(login: str, name: str, role: str) -> None:
     try:
         with use(Units).open(Actor.system("cli:bootstrap-admin")) as unit:
             token = invite_administrator(unit, login, name, role)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
     except ValidationError as error:
         faults = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
         raise click.ClickException(faults) from None
@@ -140,14 +165,17 @@ def bootstrap_admin_command(login: str, name: str, role: str) -> None:
 @click.argument("source")
 @click.option("--dry-run", is_flag=True, help="Plan only.")
 @click.option("--full", is_flag=True, help="Read everything, though the directory could say what changed.")
+@click.option("--check", is_flag=True, help="Compare everything and report the drift.")
 @click.option("--only", metavar="LOGIN", help="Apply what concerns this one user.")
-def sync_command(source: str, dry_run: bool, full: bool, only: str | None) -> None:
+@click.option("--retry", "run_id", type=click.UUID, metavar="RUN", help="Only what could not be done in this run.")
+def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str | None, run_id: UUID | None) -> None:
     """Bring people, groups and units in line with a directory."""
-    try:
-        actor = Actor.system("cli:sync")
-        outcome = run_source(use(Units), source, actor, dry_run=dry_run, full=full, only=only)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    actor, mode = Actor.system("cli:sync"), "dry_run" if dry_run else "check" if check else "apply"
+    if run_id is not None:
+        outcome = review.retry(use(Units), run_id, actor)
+    else:
+        chosen = Only(login=only) if only else None
+        outcome = run_source(use(Units), source, actor, mode=mode, full=full, only=chosen)
     click.echo(f"{source}: {outcome.state} {outcome.counts}")
     if outcome.error:
         raise click.ClickException(outcome.error)
@@ -158,11 +186,8 @@ def sync_command(source: str, dry_run: bool, full: bool, only: str | None) -> No
 def rotate_keys_command(kid: str | None) -> None:
     """Take the next step of the signing keys: show the next one, or let one sign that was shown for a day."""
     root = current_app.extensions["tessera_root"]
-    try:
-        with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
-            lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
+        lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
     for line in lines:
         click.echo(line)
 
@@ -181,7 +206,8 @@ def worker_command() -> None:
     click.echo(f"worker started {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z")
     doors = (use(Access), use(LogoutNotifiers), use(Composers))
     root = current_app.extensions["tessera_root"]
-    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, [oauth.forget_expired, cas.purge, saml.purge])
+    purges = [oauth.forget_expired, cas.purge, saml.purge, forward.purge]
+    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, purges)
     work(use(Units), jobs, stop)
     use(Feed).stop()
 

@@ -78,11 +78,8 @@ def make_sealer(settings: Settings, database: Database) -> Sealer:
 def seal_command(*, once: bool) -> None:
     """Run the sealer until stopped: order, tree, signed heads, anchors."""
     settings = use(Settings)
-    try:
-        with _database_of(settings.database_sealer_url) as database:
-            _seal(make_sealer(settings, database), once=once)
-    except TesseraError as error:
-        raise click.ClickException(f"{error.public} ({error.detail})") from None
+    with _database_of(settings.database_sealer_url) as database:
+        _seal(make_sealer(settings, database), once=once)
 
 
 def _seal(sealer: Sealer, *, once: bool) -> None:
@@ -183,9 +180,6 @@ def retention_command(reason: str, reference: str | None) -> None:
 @click.option("--reference", help="Number of the change request.")
 def redact_command(record: UUID, field: tuple[str, ...], reason: str, reference: str | None) -> None:
     """Erase personal values of a record; the proof stays whole."""
-    try:
-        with _owner_unit("cli:redact", reason, reference) as unit:
-            redact(unit, record, field)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    with _owner_unit("cli:redact", reason, reference) as unit:
+        redact(unit, record, field)
     click.echo(f"erased: {', '.join(field)}")

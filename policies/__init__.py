@@ -4,10 +4,11 @@ Owns: the semantics of roles, permissions, conditions, scopes, limits and separa
 Does not own: where rules and facts come from, the clock, recording; it has no I/O and can live inside any app.
 """
 
-from policies.compare import Change, compare
+from policies.compare import Change, Right, Terms, compare
 from policies.conditions import Condition, compile_condition
 from policies.engine import Engine, PreparedSubject
 from policies.separation import Conflict, StaticDuties, static_conflicts
+from policies.trace import Check, Way, role_path, trace
 from policies.types import (
     ANYWHERE,
     Act,
@@ -37,6 +38,7 @@ __all__ = [
     "Amount",
     "Carrier",
     "Change",
+    "Check",
     "Condition",
     "Conflict",
     "Decision",
@@ -48,13 +50,18 @@ __all__ = [
     "PreparedSubject",
     "Request",
     "Resource",
+    "Right",
     "RuleSet",
     "Scope",
     "Side",
     "StaticDuties",
     "StaticDuty",
+    "Terms",
+    "Way",
     "compare",
     "compile_condition",
+    "role_path",
     "static_conflicts",
+    "trace",
     "validate",
 ]

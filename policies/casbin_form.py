@@ -12,6 +12,7 @@ from importlib import resources
 import casbin
 from casbin.rbac.default_role_manager import RoleManager
 
+from policies.export import is_restricted
 from policies.hierarchy import closure, juniors
 from policies.patterns import is_pattern
 from policies.types import Grant, Permission, RuleSet
@@ -20,13 +21,23 @@ from policies.types import Grant, Permission, RuleSet
 DEPTH = 10_000
 
 
+# Who is named in g2, and so a subject.
+SUBJECT = "subject"
+
+
 @dataclass(frozen=True, slots=True)
 class CasbinForm:
-    """`policy` is p and g lines; `left_out` the ids of permissions that must be asked at the decision point."""
+    """`policy` is p, g and g2 lines; `left_out` the ids of permissions that must be asked at the decision point.
+
+    A no for an action in `ask` ((application, type, action) → why), or for somebody in `ask_subjects`, is not the last
+    word: ask the decision point.
+    """
 
     model: str
     policy: tuple[tuple[str, ...], ...]
     left_out: tuple[str, ...]
+    ask: dict[tuple[str, str, str], tuple[str, ...]]
+    ask_subjects: tuple[str, ...]
 
 
 def model_text() -> str:
@@ -39,22 +50,29 @@ def casbin_form(rules: RuleSet, subjects: Iterable[tuple[str, Iterable[Grant]]])
 
     A deny that is not inherited is expanded to the subjects that hold its role directly. A restricted grant is left
     out, since Casbin would forget its restriction; a deny that cannot be expressed takes with it every permit of its
-    application, type and action. So does a duty by object; a duty by session takes every permit that is reached
-    through one of its roles. The subjects are those who may act: Casbin knows no state of a person.
+    application, type and action. So do an obligation and a duty by object; a duty by session takes every permit that
+    is reached through one of its roles. The subjects are those who may act: Casbin knows no state of a person, and it
+    takes somebody called like a role for the role, so such a one is left out.
     """
     below = juniors(rules.inheritance)
-    expressible = [one for one in rules.permissions if _expressible(one)]
-    lost = {_key(one) for one in rules.permissions if not _expressible(one) and one.effect == "deny"}
-    lost |= {(duty.application, duty.resource_type, action) for duty in rules.object_duties for action in duty.actions}
-    separated = {one for duty in rules.dynamic_duties for role in duty.roles for one in closure(role, below)}
-    kept = [one for one in expressible if one.effect == "deny" or (_key(one) not in lost and one.role not in separated)]
+    left = _left_out(rules, below)
+    kept = [one for one in rules.permissions if one.id not in left]
+    people = [(subject, tuple(grants)) for subject, grants in subjects]
+    roles = {one.role for one in rules.permissions} | {role for edge in rules.inheritance for role in edge}
+    roles |= {grant.role for _, grants in people for grant in grants}
     lines: list[tuple[str, ...]] = [("g", senior, junior) for senior, junior in rules.inheritance]
     direct: dict[str, list[str]] = {}
-    for subject, grants in subjects:
+    unsaid: dict[str, None] = {}
+    for subject, grants in people:
+        named = subject not in roles and subject != SUBJECT
+        lines += [("g2", subject, SUBJECT)] if named else []
         for grant in grants:
-            direct.setdefault(grant.role, []).append(subject)
-            if not _restricted(grant):
+            if named:
+                direct.setdefault(grant.role, []).append(subject)
+            if named and not is_restricted(grant):
                 lines.append(("g", subject, grant.role))
+            else:
+                unsaid[subject] = None
     for one in kept:
         holders = [one.role]
         if one.effect == "deny":
@@ -64,8 +82,13 @@ def casbin_form(rules: RuleSet, subjects: Iterable[tuple[str, Iterable[Grant]]])
             holders = sorted({subject for role in reaching for subject in direct[role]})
         effect = "allow" if one.effect == "permit" else "deny"
         lines += [("p", who, one.application, one.resource_type, one.pattern, one.action, effect) for who in holders]
-    left_out = tuple(one.id for one in rules.permissions if one not in kept)
-    return CasbinForm(model_text(), tuple(lines), left_out)
+    ask: dict[tuple[str, str, str], set[str]] = {}
+    for one in rules.permissions:
+        if one.id in left:
+            ask.setdefault(_key(one), set()).update(left[one.id])
+    return CasbinForm(
+        model_text(), tuple(lines), tuple(left), {key: tuple(sorted(why)) for key, why in ask.items()}, tuple(unsaid)
+    )
 
 
 def enforcer(form: CasbinForm) -> casbin.Enforcer:
@@ -75,19 +98,46 @@ def enforcer(form: CasbinForm) -> casbin.Enforcer:
     made = casbin.Enforcer(model)
     made.set_role_manager(RoleManager(DEPTH))
     for kind, *rest in form.policy:
-        (made.add_grouping_policy if kind == "g" else made.add_policy)(*rest)
+        if kind == "p":
+            made.add_policy(*rest)
+        else:
+            made.add_named_grouping_policy(kind, *rest)
     made.build_role_links()
     return made
+
+
+def _left_out(rules: RuleSet, below: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The ids of the permissions that are left out, each with why."""
+    separated = {one for duty in rules.dynamic_duties for role in duty.roles for one in closure(role, below)}
+    lost: dict[tuple[str, str, str], set[str]] = {}
+    for duty in rules.object_duties:
+        for action in duty.actions:
+            lost.setdefault((duty.application, duty.resource_type, action), set()).add("duty")
+    for one in rules.permissions:
+        if one.effect == "deny" and _inexpressible(one):
+            lost.setdefault(_key(one), set()).add("deny")
+        elif one.effect == "permit" and one.obligations:
+            lost.setdefault(_key(one), set()).add("obligation")
+    found = {}
+    for one in rules.permissions:
+        why = _inexpressible(one)
+        if one.effect == "permit":
+            why |= lost.get(_key(one), set())
+            why |= {"duty"} if one.role in separated else set()
+        if why:
+            found[one.id] = why
+    return found
 
 
 def _key(one: Permission) -> tuple[str, str, str]:
     return one.application, one.resource_type, one.action
 
 
-def _expressible(one: Permission) -> bool:
-    plain = one.condition is None and one.valid_from is None and one.valid_until is None and not one.obligations
-    return plain and (one.pattern == "**" or not is_pattern(one.pattern))
-
-
-def _restricted(grant: Grant) -> bool:
-    return any(grant.scope) or grant.limit is not None or grant.valid_from is not None or grant.valid_until is not None
+def _inexpressible(one: Permission) -> set[str]:
+    """What of a permission Casbin cannot say."""
+    said = {
+        "condition": one.condition is not None,
+        "validity": one.valid_from is not None or one.valid_until is not None,
+        "pattern": one.pattern != "**" and is_pattern(one.pattern),
+    }
+    return {name for name, present in said.items() if present}

@@ -52,6 +52,11 @@ class Condition:
         self._needs = _needs(text)
         self.source = source
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Which of `subject`, `resource`, `action` and `context` it names."""
+        return frozenset(self._needs)
+
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it is true; raises `ConditionError` when it cannot be evaluated to a boolean."""
         currencies: set[str] = set()

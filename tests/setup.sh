@@ -16,10 +16,13 @@ compgen -G '/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server' >/dev/null || missing+
 command -v samba-tool >/dev/null && command -v samba >/dev/null || missing+=(samba samba-dsdb-modules samba-vfs-modules \
     samba-ad-provision winbind krb5-user ldb-tools python3-samba attr acl)
 command -v wrk >/dev/null || missing+=(wrk)
+command -v strace >/dev/null || missing+=(strace)
+command -v nsenter >/dev/null || missing+=(util-linux)
 for module in openidc mellon cas; do
     [ -e "/usr/lib/apache2/modules/mod_auth_$module.so" ] || missing+=("libapache2-mod-auth-$module")
 done
 [ -x /usr/sbin/apache2 ] || missing+=(apache2)
+[ -x /usr/sbin/nginx ] || missing+=(nginx)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 as_root=()

@@ -51,9 +51,11 @@ class Pdp:
         self._http = requests.Session()
         self._http.auth = (code, secret)
 
-    def ask(self, subject: str, question: Question, *, sid: str = "") -> Answer:
+    def ask(
+        self, subject: str, question: Question, *, sid: str = "", context: Mapping[str, Any] | None = None
+    ) -> Answer:
         """Would it be allowed? Good for drawing a button; never counts as an act."""
-        return self._evaluate(subject, question, "ask", sid)
+        return self._evaluate(subject, question, "ask", sid, context)
 
     def perform(self, subject: str, question: Question, *, sid: str = "") -> Answer:
         """It is about to be done: a yes is remembered as this person's act on this object."""
@@ -73,8 +75,10 @@ class Pdp:
             return [UNAVAILABLE] * len(questions)
         return [_answer(one) for one in answers]
 
-    def _evaluate(self, subject: str, question: Question, intent: str, sid: str) -> Answer:
-        body = {"subject": {"type": "user", "id": subject}, "context": _context(intent, sid)}
+    def _evaluate(
+        self, subject: str, question: Question, intent: str, sid: str, context: Mapping[str, Any] | None = None
+    ) -> Answer:
+        body = {"subject": {"type": "user", "id": subject}, "context": {**(context or {}), **_context(intent, sid)}}
         return _answer(self._post("evaluation", body | _item(question)))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from identity.access.snapshot import Snapshot, SnapshotUser
 
 DELEGATE = "delegate"
+# The rule by which a page is open to whoever may grant something.
+OPENED = "admin-grant"
 # What an administrator with an AdminGrant sees of the console, beside what his roles show him.
 _PAGES = frozenset({("sso", "application"), ("read", "assignment"), ("write", "assignment")})
 
@@ -58,9 +60,21 @@ def decide(
     version = snapshot.policy_version
     if not snapshot.is_active(user.id, now):
         return Decision.denied("subject_disabled", version)
-    holder = str(properties.get("holder_kind", "")), str(properties.get("holder", ""))
-    if action != "revoke" and _is_own(snapshot, user, holder, now):
+    if action != "revoke" and _is_own(snapshot, user, _holder(properties), now):
         return Decision.denied("self_grant", version)
+    wanted = wanted_of(snapshot, action, resource_type, role, properties, now)
+    if any(one.partition(":")[0] == CONSOLE_APPLICATION for one in wanted.roles):
+        return Decision.denied("administration_role", version)
+    reason, grant = refusal(bounds_of(snapshot, user, now), wanted, snapshot.org)
+    if reason:
+        return Decision.denied(reason, version)
+    return Decision(True, "permitted", (f"admin-grant:{grant}",), (), version)
+
+
+def wanted_of(
+    snapshot: Snapshot, action: str, resource_type: str, role: str, properties: Mapping[str, Any], now: datetime
+) -> Wanted:
+    """What is to be granted, from the properties that `decide` takes."""
     limit = properties.get("limit")
     scope = Scope(*(properties.get(name) for name in Scope._fields))
     wanted = Wanted(
@@ -69,7 +83,7 @@ def decide(
         scope=scope,
         limit=limit if isinstance(limit, Amount) else None,
         days=properties.get("days"),
-        target=_units_of(snapshot, holder, now),
+        target=_units_of(snapshot, _holder(properties), now),
     )
     if resource_type == "admin_grant":
         # It is for people who are yet to come: its own scope says where they are.
@@ -79,12 +93,11 @@ def decide(
             roles=tuple(properties.get("roles", ())),
             target=_above(scope, snapshot),
         )
-    if any(one.partition(":")[0] == CONSOLE_APPLICATION for one in wanted.roles):
-        return Decision.denied("administration_role", version)
-    reason, grant = refusal(bounds_of(snapshot, user, now), wanted, snapshot.org)
-    if reason:
-        return Decision.denied(reason, version)
-    return Decision(True, "permitted", (f"admin-grant:{grant}",), (), version)
+    return wanted
+
+
+def _holder(properties: Mapping[str, Any]) -> tuple[str, str]:
+    return str(properties.get("holder_kind", "")), str(properties.get("holder", ""))
 
 
 def _above(scope: Scope, snapshot: Snapshot) -> frozenset[str]:

@@ -36,9 +36,9 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
         "read": (
             *("user", "group", "org_unit", "role", "assignment", "mapping", "policy"),
             *("application", "session", "directory", "sync"),
-            *("duty", "admin_grant", "administrator"),
+            *("duty", "admin_grant", "administrator", "decision"),
         ),
-        "approve": ("administrator",),
+        "approve": ("administrator", "policy"),
         "write": (
             *("duty", "admin_grant", "administrator"),
             "user",
@@ -64,7 +64,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
                 "policy",
             ),
             *("application", "session", "directory", "sync"),
-            *("duty", "admin_grant", "administrator"),
+            *("duty", "admin_grant", "administrator", "decision"),
         ),
         "export": ("audit",),
     },

@@ -42,7 +42,7 @@ class AccessRequest(NamedTuple):
 
     `properties.amount` is a `policies.Amount`; `sid` names the session for dynamic separation of duty; `stated` are
     acts on this object that the application tells of, beside those that we know; `stands_for` is the user in whose
-    place the subject acts, if any.
+    place the subject acts, if any; `subject_id` is how the caller named somebody whom we do not know by it.
     """
 
     application: str
@@ -58,6 +58,7 @@ class AccessRequest(NamedTuple):
     sid: str | None = None
     stated: tuple[Act, ...] = ()
     stands_for: UUID | None = None
+    subject_id: str = ""
 
 
 class Decided(NamedTuple):
@@ -111,12 +112,18 @@ class Access:
         record is not yet written.
         """
         user = snapshot.users.get(request.user) if request.user else None
-        acts = (*self._acts(connection, request), *request.stated)
-        activations = self._activations(connection, user, now)
+        acts, activations = self.known(connection, request, now)
         decided = evaluate_in(snapshot, request, now, acts, activations)
         if decided.permit and request.intent == "perform" and user is not None:
             self._remember(connection, snapshot, user, request, decided, now)
         return decided
+
+    def known(
+        self, connection: Connection, request: AccessRequest, now: datetime
+    ) -> tuple[tuple[Act, ...], tuple[Activation, ...]]:
+        """The acts on this object that are known and stated, and the roles that the person has in use."""
+        user = self.snapshot().users.get(request.user) if request.user else None
+        return (*self._acts(connection, request), *request.stated), self._activations(connection, user, now)
 
     def lock(self, connection: Connection, requests: list[AccessRequest]) -> None:
         """Take the locks of these requests' objects and persons, in sorted order, until the transaction ends."""
@@ -312,7 +319,7 @@ def _in_console(snapshot: Snapshot, user: SnapshotUser, request: AccessRequest, 
         return administration.decide(snapshot, user, action, kind, request.resource_id, request.properties, now)
     decision = snapshot.engine.evaluate(engine_request(request, user, now))
     if not decision.permit and administration.opens(snapshot, user, action, kind, now):
-        return Decision(True, "permitted", ("admin-grant",), (), snapshot.policy_version)
+        return Decision(True, "permitted", (administration.OPENED,), (), snapshot.policy_version)
     return decision
 
 
@@ -351,8 +358,10 @@ def _input(
 ) -> dict[str, Any]:
     """What the decision was made from, beside the facts and the rules."""
     whole: dict[str, Any] = {"properties": _plain(request.properties), "context": _plain(_context(request))}
-    if not (request.action_properties or acts or activations or request.sid or principal):
+    if not (request.action_properties or acts or activations or request.sid or principal or request.subject_id):
         return whole
+    if request.subject_id:
+        whole["subject"] = request.subject_id
     if request.action_properties:
         whole["action_properties"] = _plain(request.action_properties)
     if acts:

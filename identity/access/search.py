@@ -74,8 +74,8 @@ def _subjects(connection: Connection, snapshot: Snapshot, search: Search, now: d
     acts = _acts(connection, request, [request.resource_id]).get(request.resource_id, ())
     found: list[str] = []
     last = ""
-    for chunk in _chunks(_candidates(snapshot, search)):
-        named = _subject_ids(connection, search.app, chunk)
+    for chunk in chunks(_candidates(snapshot, search)):
+        named = subject_ids(connection, search.app, chunk)
         for user in chunk:
             last = str(user.id)
             name = named.get(user.id)
@@ -96,7 +96,8 @@ def _candidates(snapshot: Snapshot, search: Search) -> Iterator[SnapshotUser]:
             yield user
 
 
-def _chunks(users: Iterable[SnapshotUser]) -> Iterator[list[SnapshotUser]]:
+def chunks(users: Iterable[SnapshotUser]) -> Iterator[list[SnapshotUser]]:
+    """The users in lists of at most `CHUNK`."""
     chunk: list[SnapshotUser] = []
     for user in users:
         chunk.append(user)
@@ -107,7 +108,7 @@ def _chunks(users: Iterable[SnapshotUser]) -> Iterator[list[SnapshotUser]]:
         yield chunk
 
 
-def _subject_ids(connection: Connection, app: App, users: list[SnapshotUser]) -> Mapping[UUID, str]:
+def subject_ids(connection: Connection, app: App, users: list[SnapshotUser]) -> Mapping[UUID, str]:
     """How the application names these users; those whom it does not know are left out."""
     if app.subject_id_field == "sub":
         return {user.id: user.sub for user in users}

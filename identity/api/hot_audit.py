@@ -7,15 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from identity.apps import authenticate
-from identity.apps.registry import Registry
+from identity.api.door import Door
 from identity.audit import proofs
 from identity.audit.kinds import Kind
 from identity.audit.note import stamp
-from identity.audit.recorder import Recorder
 from identity.audit.status import proof_status
 from identity.core.db import Database
-from identity.core.errors import Invalid, NotFound
+from identity.core.errors import Invalid
 from identity.core.hot import HotCall, HotResponse, HotRoute, parse_uuid
 from identity.core.record import Record
 
@@ -25,50 +23,32 @@ RIGHT = "audit"
 Answer = Callable[[Connection, HotCall], dict[str, Any]]
 
 
-def routes(registry: Registry, database: Database, recorder: Recorder) -> list[HotRoute]:
+def routes(door: Door, database: Database) -> list[HotRoute]:
     """`/api/v1/audit/heads | inclusion | consistency`."""
-    door = _Door(registry, database, recorder)
+    proofs_of = _Proofs(door, database)
     return [
-        HotRoute("/api/v1/audit/heads", ("GET",), lambda call: door.answer(call, _heads), GUARD),
-        HotRoute("/api/v1/audit/inclusion", ("GET",), lambda call: door.answer(call, _inclusion), GUARD),
-        HotRoute("/api/v1/audit/consistency", ("GET",), lambda call: door.answer(call, _consistency), GUARD),
+        HotRoute("/api/v1/audit/heads", ("GET",), lambda call: proofs_of.answer(call, _heads), GUARD),
+        HotRoute("/api/v1/audit/inclusion", ("GET",), lambda call: proofs_of.answer(call, _inclusion), GUARD),
+        HotRoute("/api/v1/audit/consistency", ("GET",), lambda call: proofs_of.answer(call, _consistency), GUARD),
     ]
 
 
-class _Door:
-    def __init__(self, registry: Registry, database: Database, recorder: Recorder) -> None:
-        self._registry = registry
+class _Proofs:
+    def __init__(self, door: Door, database: Database) -> None:
+        self._door = door
         self._database = database
-        self._recorder = recorder
 
     def answer(self, call: HotCall, make: Answer) -> HotResponse:
-        """Authenticate, make the answer, record the reading, and only then answer."""
-        try:
-            app = authenticate.application(self._registry.current(), call.header("Authorization"))
-        except authenticate.InvalidClient as error:
-            self._record(call, Record(kind=Kind.CALLER_REFUSED, result="refused", reason="invalid_client"))
-            challenge = ("WWW-Authenticate", 'Basic realm="tessera"')
-            return HotResponse.json(401, {"error": "invalid_client", "error_description": error.public}, challenge)
-        call.actor = authenticate.as_actor(app)
-        if RIGHT not in app.rights:
-            self._record(call, Record(kind=Kind.CALLER_REFUSED, result="refused", reason="no_right"))
-            return HotResponse.json(
-                403, {"error": "access_denied", "error_description": "This application may not read the audit's proof."}
-            )
-        try:
-            with self._database.read(consistent=True) as connection:
-                value = make(connection, call)
-        except NotFound as error:
-            return HotResponse.json(404, {"error": "not_found", "error_description": error.public})
-        self._record(
-            call,
-            Record(kind=Kind.AUDIT_READ, result="success", resource_type="proof", resource_id=value.get("id")),
-        )
-        return HotResponse.json(200, value)
+        """Make the answer, record the reading, and only then answer."""
+        refusal = "This application may not read the audit's proof."
+        return self._door.guarded(call, frozenset({RIGHT}), refusal, lambda call, _: self._answer(call, make))
 
-    def _record(self, call: HotCall, record: Record) -> None:
-        call.records.append(record)
-        self._recorder.submit(call, call.records)
+    def _answer(self, call: HotCall, make: Answer) -> HotResponse:
+        with self._database.read(consistent=True) as connection:
+            value = make(connection, call)
+        read = Record(kind=Kind.AUDIT_READ, result="success", resource_type="proof", resource_id=value.get("id"))
+        self._door.record(call, read)
+        return HotResponse.json(200, value)
 
 
 def _heads(connection: Connection, call: HotCall) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pydantic import (
 
 from identity.core.addresses import WebAddress, check_web_address
 from identity.people.inputs import Code, Plain
+from policies.patterns import problem
 
 _FORBIDDEN_SCHEMES = frozenset({"javascript", "data", "vbscript", "file", "blob", "about"})
 
@@ -38,6 +39,13 @@ def check_redirect_uri(url: str) -> str:
     if parts.scheme in _FORBIDDEN_SCHEMES or "." not in parts.scheme or unclean:
         raise ValueError("must be https, http on loopback, or a reverse-domain scheme")
     return url
+
+
+def _check_pattern(pattern: str) -> str:
+    wrong = problem(pattern)
+    if wrong:
+        raise ValueError(wrong)
+    return pattern
 
 
 def read_certificate(text: str) -> str:
@@ -72,7 +80,7 @@ class ApplicationInput(_Input):
     recording: Literal["strict", "buffered"] = "strict"
     released_claims: tuple[Code, ...] = ("name", "preferred_username", "roles")
     claim_aliases: Mapping[str, str] = {}
-    rights: tuple[Literal["search", "audit"], ...] = ()
+    rights: tuple[Literal["search", "subjects", "explain", "audit", "bundle"], ...] = ()
 
 
 class OidcOptions(_Input):
@@ -162,6 +170,42 @@ class CasInput(_Input):
     ticket_ttl_s: Annotated[int, AfterValidator(lambda value: min(max(value, 5), 300))] = 10
     logout_url: WebAddress | None = None
     options: Mapping[str, Any] = {}
+
+
+Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+_ACTIONS: Mapping[Method, str] = {
+    **dict.fromkeys(("GET", "HEAD", "OPTIONS"), "read"),
+    **dict.fromkeys(("POST", "PUT", "PATCH", "DELETE"), "write"),
+}
+
+
+def _check_origin(url: str) -> str:
+    parts = urlsplit(url)
+    if url != f"{parts.scheme}://{parts.netloc}" or parts.netloc != parts.netloc.lower():
+        raise ValueError("must be a scheme and a host in small letters, without path")
+    return url
+
+
+class ForwardRoute(_Input):
+    """What requests below a pattern of paths ask for; methods that are not named are not concerned."""
+
+    pattern: Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_check_pattern)]
+    methods: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+    type: Code | None = None
+    action: Code | None = None
+
+
+class ForwardInput(_Input):
+    """A host behind a proxy that asks about each request: a path is a resource, a method an action.
+
+    The first route that matches names the type and action; where there is none, `resource_type` and `actions` do. A
+    method without an action is refused.
+    """
+
+    origin: Annotated[WebAddress, AfterValidator(_check_origin)]
+    resource_type: Code = "page"
+    actions: Mapping[Method, Code] = _ACTIONS
+    routes: tuple[ForwardRoute, ...] = ()
 
 
 class ApiInput(_Input):

@@ -156,6 +156,18 @@ class SamlServiceProvider(Face):
     options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
 
 
+class ForwardHost(Face):
+    """A host behind a proxy that asks about each request; `routes` is [{"pattern", "methods", "type", "action"}]."""
+
+    __tablename__ = "forward_host"
+    __table_args__ = (UniqueConstraint("origin"),)
+
+    origin: Mapped[str]
+    resource_type: Mapped[str]
+    actions: Mapped[dict[str, str]] = mapped_column(Json)
+    routes: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+
+
 class CasService(Face):
     """An application's CAS service: an exact address, or an anchored template ending in `/**`."""
 

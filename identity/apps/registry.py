@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -16,16 +15,16 @@ from identity.apps.models import (
     Application,
     CasService,
     Face,
+    ForwardHost,
     OidcClient,
     ResourceServer,
     SamlServiceProvider,
 )
+from identity.core.addresses import has_one_reading
 from identity.core.db import Database
 from identity.core.errors import Unavailable
 from identity.core.feed import Feed
-
-# Percent-encoded characters that could change how an address is read: controls, " # % . / ; @ \\ and DEL.
-_HIDDEN = re.compile(r"%(?![0-9A-Fa-f]{2})|^[^?]*%(?:[01][0-9A-Fa-f]|2[2357EeFf]|3[Bb]|40|5[Cc]|7[Ff])|%00")
+from policies.patterns import matches
 
 SubjectIdField = Literal["sub", "account_id", "name_id", "pairwise_sub"]
 
@@ -120,15 +119,40 @@ class Cas:
         """
         if not self.url.endswith("/**"):
             return service == self.url
-        if "#" in service or "\\" in service or any(ord(c) < 0x21 or ord(c) == 0x7F for c in service):
-            return False
         try:
             base, parts = urlsplit(self.url[:-2]), urlsplit(service)
         except ValueError:  # for example an open IPv6 bracket
             return False
-        one_reading = not any(one in parts.path for one in (";", "//", "/.")) and not _HIDDEN.search(service)
         same = (parts.scheme, parts.netloc) == (base.scheme, base.netloc)
-        return one_reading and same and (parts.path + "/").startswith(base.path)
+        return has_one_reading(service) and same and (parts.path + "/").startswith(base.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What requests below a pattern of paths ask for; None = as elsewhere on the host."""
+
+    pattern: str
+    methods: frozenset[str]
+    type: str | None
+    action: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A host behind a proxy that asks about each request."""
+
+    id: UUID
+    app: App
+    origin: str
+    resource_type: str
+    actions: Mapping[str, str]
+    routes: tuple[Route, ...]
+
+    def asks(self, method: str, resource_id: str) -> tuple[str, str] | None:
+        """(resource type, action) of a request; None for a method without an action."""
+        route = next((one for one in self.routes if method in one.methods and matches(one.pattern, resource_id)), None)
+        action = (route.action if route else None) or self.actions.get(method)
+        return None if action is None else ((route.type if route else None) or self.resource_type, action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +177,7 @@ class Apps:
     clients: Mapping[str, Client] = field(default_factory=dict)
     sps: Mapping[str, Sp] = field(default_factory=dict)
     cas_services: tuple[Cas, ...] = ()
+    forwards: Mapping[str, Forward] = field(default_factory=dict)
     apis: Mapping[str, Api] = field(default_factory=dict)
     # Who has proved itself to this view, by the digest of what it sent; it ends with the view.
     proved: dict[bytes, App] = field(default_factory=dict, compare=False, repr=False)
@@ -231,6 +256,7 @@ def load_apps(connection: Connection) -> Apps:
             )
             for row in _faces(connection, CasService)
         ),
+        forwards={row.origin: _forward(row, by_id) for row in _faces(connection, ForwardHost)},
         apis={
             row.identifier: Api(
                 row.id,
@@ -289,6 +315,11 @@ def _client(row: Any, by_id: Mapping[UUID, App]) -> Client:
         row.backchannel_logout_uri,
         row.options,
     )
+
+
+def _forward(row: Any, by_id: Mapping[UUID, App]) -> Forward:
+    routes = (Route(one["pattern"], frozenset(one["methods"]), one["type"], one["action"]) for one in row.routes)
+    return Forward(row.id, by_id[row.application_id], row.origin, row.resource_type, row.actions, tuple(routes))
 
 
 def _sp(row: Any, by_id: Mapping[UUID, App]) -> Sp:

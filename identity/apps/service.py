@@ -15,6 +15,7 @@ from identity.apps.inputs import (
     ApiInput,
     ApplicationInput,
     CasInput,
+    ForwardInput,
     OidcInput,
     SamlInput,
 )
@@ -24,6 +25,7 @@ from identity.apps.models import (
     Application,
     CasService,
     Face,
+    ForwardHost,
     OidcClient,
     ResourceServer,
     SamlServiceProvider,
@@ -35,12 +37,13 @@ from identity.core.rows import set_values
 from identity.core.secrets import digest, new_id, new_secret
 from identity.core.unit import Unit
 
-AnyFace = TypeVar("AnyFace", OidcClient, SamlServiceProvider, CasService, ResourceServer)
+AnyFace = TypeVar("AnyFace", OidcClient, SamlServiceProvider, CasService, ForwardHost, ResourceServer)
 # Each face's table, with the name by which its protocol knows it.
 WIRE_NAMES: Mapping[type[Face], str] = {
     OidcClient: "client_id",
     SamlServiceProvider: "entity_id",
     CasService: "url",
+    ForwardHost: "origin",
     ResourceServer: "identifier",
 }
 
@@ -145,6 +148,12 @@ def put_cas_service(unit: Unit, app: Application, wanted: CasInput) -> CasServic
         **wanted.model_dump(mode="json", exclude={"url"}),
     }
     return _put_face(unit, app, CasService, {"url": wanted.url}, values)
+
+
+def put_forward_host(unit: Unit, app: Application, wanted: ForwardInput) -> ForwardHost:
+    """The application's host with this origin is as given."""
+    values = {"application_id": app.id, **wanted.model_dump(mode="json", exclude={"origin"})}
+    return _put_face(unit, app, ForwardHost, {"origin": wanted.origin}, values)
 
 
 def put_api(unit: Unit, app: Application, wanted: ApiInput, secret: str | None = None) -> ResourceServer:

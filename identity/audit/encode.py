@@ -48,6 +48,8 @@ def _common(call: Call) -> dict[str, Any]:
         "user_agent": call.origin.user_agent[:256],
         "v": 1,
     }
+    if call.origin.trace:
+        common["trace_id"] = call.origin.trace.partition("-")[0]
     if session:
         common["session"] = session
     if call.reason:

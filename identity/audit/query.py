@@ -40,6 +40,8 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
+    without_permits_of: str | None = None
+    """An application whose permitted decisions are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Row:
     kind: str
     result: str
     reason: str
+    person: UUID | None
+    """The person whom it is about."""
     application: str | None
     resource_type: str | None
     resource_id: str | None
@@ -123,6 +127,9 @@ def _conditions(wanted: Filter) -> list[Any]:
     ):
         if value is not None:
             conditions.append(column == value)
+    if wanted.without_permits_of is not None:
+        other = find.application.is_distinct_from(wanted.without_permits_of)
+        conditions.append(or_(other, find.result != "permit"))
     if wanted.result is not None:
         conditions.append(find.result == wanted.result)
         if wanted.result in RARE_RESULTS:
@@ -233,6 +240,7 @@ def _row(row: Any, raw: bytes, personal: dict[str, str]) -> Row:
         kind=row.kind,
         result=row.result,
         reason=row.reason,
+        person=row.person,
         application=row.application,
         resource_type=row.resource_type,
         resource_id=row.resource_id,

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from identity.access.ask import Resolve
 from identity.access.snapshot import Snapshot
 from identity.apps import authenticate
 from identity.apps.models import AppAccount
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
-from identity.authzen import wire
 from identity.core.db import Database
 from identity.core.errors import Invalid, Refused
 from identity.core.hot import HotCall, HotResponse
@@ -41,7 +41,7 @@ class Callers:
                 ("WWW-Authenticate", 'Basic realm="tessera"'),
             )
         call.actor = authenticate.as_actor(app)
-        if call.media_type != "application/json":
+        if call.method == "POST" and call.media_type != "application/json":
             return HotResponse.json(400, {"error": "invalid_request", "message": "The body must be application/json."})
         try:
             return handle(call, app)
@@ -51,7 +51,7 @@ class Callers:
         except Refused as error:
             return HotResponse.json(403, {"error": error.code, "message": error.public})
 
-    def resolver(self, app: App, snapshot: Snapshot) -> wire.Resolve:
+    def resolver(self, app: App, snapshot: Snapshot) -> Resolve:
         """From the caller's subject id to a user, by the one field that this application names."""
         if app.subject_id_field == "sub":
             return snapshot.by_sub.get

@@ -116,7 +116,7 @@ class _Door:
         else:
             decided = self._access.decide(call, request, snapshot)
             self._record(call, app)
-        return wire.answer(decided, str(call.records[-1].id))
+        return wire.answer(decided, str(call.records[-1].id), app)
 
     def _record(self, call: HotCall, app: App) -> None:
         """Durable before the answer leaves, unless the application chose not to wait; acts never come here."""
@@ -160,7 +160,7 @@ class _Batch:
                 permit = decided.permit
                 self._denied += not permit
                 self._items.append(item_of(one, decided))
-                self.answers.append(wire.answer(decided, id_text))
+                self.answers.append(wire.answer(decided, id_text, self._app))
             if permit is self._stop:
                 break
 

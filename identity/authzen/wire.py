@@ -9,11 +9,12 @@ from uuid import UUID
 
 import orjson
 
+from identity.access.ask import STATED_ACTS, Resolve, stated_acts
 from identity.access.decide import AccessRequest, Decided
 from identity.access.snapshot import Snapshot
 from identity.apps.registry import App
 from identity.core.errors import Invalid
-from policies import Act, Amount
+from policies import Amount
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 Sought = Literal["subject", "resource", "action"]
@@ -21,12 +22,10 @@ SEMANTICS = ("execute_all", "deny_on_first_deny", "permit_on_first_permit")
 EVALUATIONS_MAX = 1_000
 TEXT_MAX = 1_024
 
-# Who a resource's properties say has acted on it, and the action that this is.
 _OURS = frozenset({"intent", "sid", "acr", "on_behalf_of"})
 # No user has this id, so acting in the place of somebody unknown is denied.
 _NOBODY = UUID(int=0)
-_STATED = {"submitter": "submit", "reviewer": "review", "approver": "approve", "payer": "pay"}
-_ACTED = frozenset(_STATED)
+_ACTED = frozenset(STATED_ACTS)
 _TYPE, _TYPE_ID, _NAME = ("type",), ("type", "id"), ("name",)
 _EMPTY: dict[str, Any] = {}
 
@@ -53,11 +52,16 @@ REASONS = {
     "resource_invalid": ("The resource's id is not valid.", "资源标识无效。"),
 }
 
-Resolve = Callable[[str], UUID | None]
+
+# With one of these an application may ask about people who have no role in it.
+ANYBODY = frozenset({"subjects", "explain", "audit"})
 
 
 def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sought | None = None) -> AccessRequest:
     """One question of the calling application; raises `Invalid` (→ 400) for a malformed one.
+
+    It is about the application itself and about people whom its rules concern: anybody else is nobody to it, unless
+    the application has a right of `ANYBODY` (foundations §5).
 
     A search leaves out what is `sought`: an id that is there all the same is ignored (§8.4–8.6). Unknown members are
     ignored; the caller's `subject.properties` never reach the decision.
@@ -71,7 +75,8 @@ def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sou
     if not isinstance(context, dict):
         raise Invalid("context must be an object.", code="invalid_request")
     stated = amount(properties(resource, "resource"), "resource")
-    user = resolve(subject["id"]) if subject["type"] == "user" and sought != "subject" else None
+    about = _known_to(app, snapshot, resolve)
+    user = about(subject["id"]) if subject["type"] == "user" and sought != "subject" else None
     plain = AccessRequest(
         app.code,
         user,
@@ -80,6 +85,7 @@ def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sou
         action["name"],
         stated,
         properties(action, "action"),
+        subject_id=subject["id"][:256] if user is None and sought != "subject" else "",
     )
     if not context and _ACTED.isdisjoint(stated):
         return plain
@@ -91,9 +97,22 @@ def parse(body: Any, app: App, snapshot: Snapshot, resolve: Resolve, sought: Sou
         intent=intent,
         acr=_text_or_none(context, "acr"),
         sid=_text_or_none(context, "sid"),
-        stated=_stated(stated, snapshot, resolve),
-        stands_for=_stands_for(context, resolve),
+        stated=stated_acts(stated, snapshot, resolve),
+        stands_for=_stands_for(context, about),
     )
+
+
+def _known_to(app: App, snapshot: Snapshot, resolve: Resolve) -> Resolve:
+    """As `resolve`, for those about whom the application may ask."""
+    if not app.rights.isdisjoint(ANYBODY):
+        return resolve
+
+    def about(subject_id: str) -> UUID | None:
+        user_id = resolve(subject_id)
+        user = snapshot.users.get(user_id) if user_id is not None else None
+        return user.id if user is not None and snapshot.engine.concerns(user.subject, app.code) else None
+
+    return about
 
 
 def amount(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -121,7 +140,7 @@ def item_parser(
         if first is None or len(item) != 1 or "resource" not in item:
             parsed = parse({**common, **item}, app, snapshot, resolve)
             # As plain as most: of the same user, action and context as this, and of another resource only.
-            if len(item) == 1 and "resource" in item and not common.get("context") and not parsed.stated:
+            if len(item) == 1 and "resource" in item and not common.get("context") and parsed.user:
                 first = parsed
             return parsed
         resource = entity(item, "resource", _TYPE_ID)
@@ -143,25 +162,34 @@ def semantic(body: Mapping[str, Any]) -> Semantic:
     return chosen  # type: ignore[no-any-return]
 
 
-def answer(decided: Decided, record_id: str) -> bytes:
+def answer(decided: Decided, record_id: str, app: App) -> bytes:
     """The response to one evaluation as JSON; the reason is a code and a sentence for the person, the id that of the
-    record that holds the decision."""
-    permit, reason, obligations, policy_version, facts_revision, *_ = decided
-    rest = orjson.dumps(obligations) if obligations else b""
-    return _answer(permit, record_id, reason, policy_version, facts_revision, rest)
+    record that holds the decision. Which rules decided is told to an application with the right `explain`."""
+    permit, reason, obligations, policy_version, facts_revision, _, rules, *_ = decided
+    told = orjson.dumps(obligations) if obligations else b""
+    named = rules if "explain" in app.rights else None
+    return _answer(permit, record_id, reason, policy_version, facts_revision, told, named)
 
 
 @lru_cache(1_024)
 def _answer(
-    permit: bool, record_id: str, reason: str, policy_version: int, facts_revision: int, obligations: bytes
+    permit: bool,
+    record_id: str,
+    reason: str,
+    policy_version: int,
+    facts_revision: int,
+    obligations: bytes,
+    rules: tuple[str, ...] | None,
 ) -> bytes:
     """Of a batch many are the same."""
     begin = b'{"decision":true,"context":{"id":"%b' if permit else b'{"decision":false,"context":{"id":"%b'
-    return begin % record_id.encode() + _why(reason, policy_version, facts_revision, obligations)
+    return begin % record_id.encode() + _why(reason, policy_version, facts_revision, obligations, rules)
 
 
 @lru_cache(1_024)
-def _why(reason: str, policy_version: int, facts_revision: int, obligations: bytes) -> bytes:
+def _why(
+    reason: str, policy_version: int, facts_revision: int, obligations: bytes, rules: tuple[str, ...] | None
+) -> bytes:
     """An answer from behind its id on: of many answers the same."""
     english, chinese = REASONS.get(reason, REASONS["no_permission"])
     context: dict[str, Any] = {
@@ -170,6 +198,8 @@ def _why(reason: str, policy_version: int, facts_revision: int, obligations: byt
         "policy_version": policy_version,
         "facts_revision": facts_revision,
     }
+    if rules is not None:
+        context["reason_admin"] = {"code": reason, "rules": rules}
     if obligations:
         context["obligations"] = orjson.Fragment(obligations)
     return b'",' + orjson.dumps(context)[1:] + b"}"
@@ -213,18 +243,3 @@ def _stands_for(context: Mapping[str, Any], resolve: Resolve) -> UUID | None:
     """`context.on_behalf_of`: the subject id of the person in whose place the subject acts (代理审批)."""
     subject_id = _text_or_none(context, "on_behalf_of")
     return None if subject_id is None else resolve(subject_id) or _NOBODY
-
-
-def _stated(properties: Mapping[str, Any], snapshot: Snapshot, resolve: Resolve) -> tuple[Act, ...]:
-    """Acts that the application tells of; persons that nobody knows are no evidence."""
-    acts = []
-    for name, action in _STATED.items():
-        said = properties.get(name)
-        if said is None:
-            continue
-        for one in said if isinstance(said, list) else [said]:
-            user_id = resolve(one) if isinstance(one, str) and one else None
-            user = snapshot.user(user_id) if user_id else None
-            if user is not None:
-                acts.append(Act(str(user.person_id), action))
-    return tuple(acts)

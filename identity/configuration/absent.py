@@ -58,6 +58,7 @@ def _absent_faces(unit: Unit, part: ApplicationPart, *, prune: bool) -> list[str
         *(one.client_id for one in part.oidc),
         *(one.entity_id for one in part.saml),
         *(one.url for one in part.cas),
+        *(one.origin for one in part.forward),
         *(one.identifier for one in part.apis),
     }
     lines = []

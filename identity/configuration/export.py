@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from identity.alarms.inputs import AlarmInput
 from identity.alarms.models import AlarmSetting
-from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, OidcInput, SamlInput
-from identity.apps.models import Application, CasService, OidcClient, ResourceServer, SamlServiceProvider
+from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, ForwardInput, OidcInput, SamlInput
+from identity.apps.models import Application, CasService, ForwardHost, OidcClient, ResourceServer, SamlServiceProvider
 from identity.configuration.document import MappingPart, PermissionPart
 from identity.configuration.grants import admin_grants
 from identity.core.unit import Unit
@@ -85,9 +85,11 @@ def _directory(row: DirectorySource) -> dict[str, Any]:
             "secret": row.secret_ref,
             "precedence": row.precedence,
             "interval_s": row.interval_s,
+            "cron": row.cron,
+            "check_cron": row.check_cron,
             "enabled": row.enabled,
         }
-    )
+    ) | {name: True for name in ("live", "check_repairs") if getattr(row, name)}
 
 
 def _schedule(row: ReportSchedule) -> dict[str, Any]:
@@ -136,10 +138,12 @@ def _application(unit: Unit, row: Application) -> dict[str, Any]:
         ("oidc", OidcClient, OidcInput),
         ("saml", SamlServiceProvider, SamlInput),
         ("cas", CasService, CasInput),
+        ("forward", ForwardHost, ForwardInput),
         ("apis", ResourceServer, ApiInput),
     )
     for name, table, model in faces:
-        found = unit.db.execute(select(table).where(table.application_id == row.id)).scalars()
+        query = select(table).where(table.application_id == row.id, table.removed_at.is_(None))
+        found = unit.db.execute(query).scalars()
         rows = [_shape(model, one) for one in found]
         if rows:
             part[name] = rows

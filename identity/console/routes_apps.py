@@ -6,6 +6,7 @@ from flask import Blueprint, make_response, render_template, request
 from werkzeug.wrappers import Response
 
 from identity.access.decide import Access
+from identity.access.distribution import asked
 from identity.apps.registry import App, Apps, Registry
 from identity.apps.service import get_application, rotate_client_secret, set_application_status, set_credential
 from identity.console.routes_people import reason_given
@@ -33,6 +34,7 @@ def protocols(apps: Apps, app: App) -> list[str]:
         "OpenID Connect": any(one.app.id == app.id for one in apps.clients.values()),
         "SAML 2.0": any(one.app.id == app.id for one in apps.sps.values()),
         "CAS": any(one.app.id == app.id for one in apps.cas_services),
+        "Forward auth": any(one.app.id == app.id for one in apps.forwards.values()),
         "API": bool(apps.apis_of(app.id)),
         "AuthZEN": bool(app.secret_hashes),
     }
@@ -78,7 +80,7 @@ def _application_page(code: str, secret: str | None = None, owner: str = "") -> 
         raise NotFound("There is no such application.")
     with open_unit(write=False) as unit:
         row = get_application(unit, code)
-    content = use(Access).snapshot().content
+    snapshot = use(Access).snapshot()
     return make_response(
         render_template(
             "console/application.html",
@@ -91,7 +93,9 @@ def _application_page(code: str, secret: str | None = None, owner: str = "") -> 
             clients=[one for one in apps.clients.values() if one.app.id == app.id],
             sps=[one for one in apps.sps.values() if one.app.id == app.id],
             services=[one for one in apps.cas_services if one.app.id == app.id],
+            hosts=[one for one in apps.forwards.values() if one.app.id == app.id],
             apis=apps.apis_of(app.id),
-            duties=[one for one in content.duties if one.definition.get("application") == code],
+            asked=asked(snapshot, code) if "bundle" in app.rights else [],
+            duties=[one for one in snapshot.content.duties if one.definition.get("application") == code],
         )
     )

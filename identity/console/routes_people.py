@@ -17,10 +17,11 @@ from identity.core.unit import Unit
 from identity.core.web import open_unit, permission, redirect_to, request_now, use
 from identity.directory.models import DirectorySource
 from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
-from identity.login.mfa import has_factor
+from identity.login.mfa import has_factor, take_factor
 from identity.people.models import Group
 from identity.people.service import set_user_state
 from identity.roles.mapping import BUSINESS, CONSOLE_APPLICATION, group_paths
+from identity.roles.service_administrators import is_administrator
 from identity.roles.service_assignments import check_administrators_stay
 
 bp = Blueprint("people", __name__)
@@ -95,6 +96,7 @@ def user(user_id: UUID) -> Response:
             "jobs": queries.employments(connection, user_id),
             "sources": queries.source_accounts(connection, user_id),
             "factor": has_factor(connection, user_id),
+            "administrator": is_administrator(unit, user_id),
             "held": present.held(
                 found.derivations, queries.role_titles(connection), groups, queries.assigned_by(connection, user_id)
             )
@@ -151,6 +153,18 @@ def user_state(user_id: UUID) -> Response:
         set_user_state(unit, user_id, state, cause="console")
         if state == "disabled":
             end_sessions_of_user(unit, user_id, "user_disabled", use(LogoutNotifiers))
+    return redirect_to(f"/admin/users/{user_id}")
+
+
+@bp.post("/admin/users/<uuid:user_id>/factor/remove")
+@permission("write", "user", fresh=True)
+def factor_remove(user_id: UUID) -> Response:
+    """Take a lost second factor away; sessions end, and who owes one adds a new one at the next sign-in."""
+    why, reference = reason_given()
+    with open_unit(reason=why, reference=reference) as unit:
+        unit.require("write", "user", str(user_id))
+        take_factor(unit, user_id)
+        end_sessions_of_user(unit, user_id, "factor_removed", use(LogoutNotifiers))
     return redirect_to(f"/admin/users/{user_id}")
 
 

@@ -6,7 +6,6 @@ understood, the code to be searched for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from identity.access.console import CONSOLE_ROLES
@@ -16,6 +15,8 @@ from identity.core.i18n import gettext_noop as _
 
 LABELS: Mapping[str, str] = {
     # States of users, applications, directories and runs.
+    "True": _("yes"),
+    "False": _("no"),
     "active": _("active"),
     "disabled": _("disabled"),
     "deleted": _("deleted"),
@@ -44,6 +45,18 @@ LABELS: Mapping[str, str] = {
     "user": _("User"),
     "role": _("Role"),
     "assignment": _("Assignment"),
+    "mapping": _("Mapping"),
+    "permission": _("Permission"),
+    "record": _("Record"),
+    "decision": _("Decision"),
+    "person": _("Person"),
+    # What a way is checked for.
+    "validity": _("Validity of the role"),
+    "rule_validity": _("Validity of the permission"),
+    "scope": _("Scope"),
+    "limit": _("Limit"),
+    "condition": _("Condition"),
+    "duty": _("Duties of the session"),
     # Kinds of planned changes.
     "department_add": _("Department added"),
     "department_update": _("Department changed"),
@@ -54,6 +67,8 @@ LABELS: Mapping[str, str] = {
     "user_move": _("User moved"),
     "user_groups": _("User’s groups changed"),
     "user_disable": _("User disabled"),
+    "user_missing": _("Entry missing"),
+    "user_delete": _("User deleted"),
     "user_enable": _("User enabled"),
     "group_add": _("Group added"),
     "group_update": _("Group changed"),
@@ -78,10 +93,21 @@ LABELS: Mapping[str, str] = {
     "code": _("code"),
     "title": _("title"),
     "conflict": _("Conflict"),
+    # Drafts of the rules, their parts, and what checks found.
+    "editing": _("being written"),
+    "proposed": _("waits for a second person"),
+    "published": _("published"),
+    "discarded": _("discarded"),
+    "permissions": _("Permissions"),
+    "inheritance": _("Inheritance"),
+    "mappings": _("Role mappings"),
+    "duties": _("Separated duties"),
+    "already": _("Decision, already so by the rules in force"),
     # Modes of a run.
     "apply": _("Run"),
     "dry_run": _("Dry run"),
     "undo": _("Undo"),
+    "check": _("Consistency check"),
     # Surfaces of a session.
     "sso": _("Single sign-on"),
     "admin": _("Console"),
@@ -90,10 +116,17 @@ LABELS: Mapping[str, str] = {
     "active_directory": "Active Directory",
     "ldif": _("LDIF file"),
     "ldap": "LDAP",
+    "csv": _("CSV table"),
+    "xlsx": _("Excel table"),
     # Who acts.
     "application": _("application"),
     "system": _("system"),
     "anonymous": _("nobody known"),
+    # Why a copy of the policy cannot decide.
+    "ask_duty": _("separation of duty"),
+    "ask_limit": _("limit"),
+    "ask_obligation": _("obligation"),
+    "ask_condition": _("condition on the person"),
     # How a token endpoint's caller proves itself.
     "client_secret_basic": _("client secret, HTTP Basic"),
     "client_secret_post": _("client secret in the form"),
@@ -105,6 +138,7 @@ AREAS: Mapping[str, str] = {
     "oauth": "OAuth 2 / OpenID Connect",
     "saml": "SAML 2.0",
     "cas": "CAS",
+    "forward": _("Proxies"),
     "access": _("Decisions"),
     "people": _("People"),
     "roles": _("Roles and rules"),
@@ -155,6 +189,12 @@ REASONS: Mapping[str, str] = {
     "subject_disabled": _("The account is disabled."),
     "subject_expired": _("The account is no longer valid."),
     "resource_invalid": _("The name of the resource is not in its normal form."),
+    # Why a mapping row gave nothing.
+    "mapping_source": _("The person is not in its source."),
+    "mapping_condition": _("The person does not meet its condition."),
+    "mapping_excluded": _("Another mapping excludes the person."),
+    "gain_held": _("It is held back: it would join separated duties."),
+    "mapping_scope": _("Nothing is left of its scope or limit."),
     # Sign-in.
     "unknown_user": _("Nobody has this user name."),
     "wrong_password": _("The password is wrong."),
@@ -182,6 +222,7 @@ REASONS: Mapping[str, str] = {
     "ended_by_user": _("The person ended it in “My account”."),
     "ended_by_admin": _("An administrator ended it."),
     "user_disabled": _("The account was disabled."),
+    "factor_removed": _("The second factor was taken away."),
     "factor_changed": _("The second factor was changed."),
     "password_changed": _("The password was changed."),
     # Protocols.
@@ -206,6 +247,8 @@ REASONS: Mapping[str, str] = {
     "subject": _("The request does not name one person plainly."),
     "binding": _("The answer was asked for by a binding that is not offered."),
     "version": _("The message is not SAML 2.0."),
+    "forward_host": _("The host is not registered for this application."),
+    "forward_method": _("The host has no action for this method."),
     "unregistered_service": _("No such CAS service is registered."),
     "redirect_uri": _("The return address is not registered."),
     "account_disabled": _("The account in this application is disabled."),
@@ -219,6 +262,7 @@ REASONS: Mapping[str, str] = {
     "forbidden": _("The administrator's roles do not include this."),
     "self_grant": _("Nobody grants a role to himself."),
     "administration_role": _("Administration roles are not assigned this way."),
+    "target_rank": _("It is about an administrator, of whom nobody decides this alone."),
     "no_admin_grant": _("The administrator has no right to grant roles."),
     "grant_power": _("The right to grant does not include this."),
     "grant_role": _("The right to grant does not include this role, or what comes with it."),
@@ -237,57 +281,11 @@ _ANY: Mapping[str, str] = {
     "person": _("somebody"),
     "application": _("an application"),
     "action": _("do something"),
+    "object": _("something"),
     "resource": _("something"),
     "login": _("somebody"),
     "group": _("a group"),
 }
-
-# Sentences that a run stores with its plan; the values in them are the directory's.
-_STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(_pattern), _sentence)
-    for _pattern, _sentence in (
-        (r"new in the directory", _("new in the directory")),
-        (r"members changed in the directory", _("members changed in the directory")),
-        (r"no longer in the directory", _("no longer in the directory")),
-        (r"disabled in the directory", _("disabled in the directory")),
-        (r"active in the directory", _("active in the directory")),
-        (r"changed in the directory: (?P<fields>.+)", _("changed in the directory: %(fields)s")),
-        (r"has no (?P<attribute>\S+)", _("has no %(attribute)s")),
-        (
-            r"the login (?P<login>.+) belongs to somebody outside this directory",
-            _("the login %(login)s belongs to somebody outside this directory"),
-        ),
-        (r"the login (?P<login>.+) stands twice", _("the login %(login)s stands twice")),
-        (
-            r"the employee number (?P<number>\S+) stands twice in (?P<company>.+)",
-            _("the employee number %(number)s stands twice in %(company)s"),
-        ),
-        (
-            r"the employee number (?P<number>\S+) belongs to (?P<login>\S+)",
-            _("the employee number %(number)s belongs to %(login)s"),
-        ),
-        (
-            (
-                r"the employee number (?P<number>\S+) belongs to (?P<login>\S+) who has left: "
-                r"a rehire is a person's decision"
-            ),
-            _("the employee number %(number)s belongs to %(login)s who has left: a rehire is a person’s decision"),
-        ),
-        (
-            r"the employee number (?P<number>\S+) belongs to (?P<login>\S+); nothing else proves it",
-            _("the employee number %(number)s belongs to %(login)s; nothing else proves it"),
-        ),
-        (r"another group has the name (?P<name>.+)", _("another group has the name %(name)s")),
-        (r"another unit has the code (?P<code>.+)", _("another unit has the code %(code)s")),
-        (r"is (?P<login>\S+) of another source", _("is %(login)s of another source")),
-        (r"linked by a person's decision", _("linked by a person’s decision")),
-        (r"undone", _("taken back")),
-        (
-            r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
-            _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),
-        ),
-    )
-)
 
 
 def label(code: str | None) -> str:
@@ -322,15 +320,6 @@ def fill(sentence: str, words: Mapping[str, str | None]) -> str:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def stored(text: str | None) -> str:
-    """A sentence that was stored in English, in the reader's language where we know it."""
-    for pattern, sentence in _STORED:
-        found = pattern.fullmatch(text or "")
-        if found:
-            return gettext(sentence) % found.groupdict()
-    return gettext(text) if text else ""
 
 
 def role_title(key: str, titles: Mapping[str, str]) -> str:

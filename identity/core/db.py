@@ -266,15 +266,17 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Pool and driver options for this address."""
+    """Pool and driver options for this address. Values of statements stay out of what errors say, and so of the log."""
     if url.startswith("sqlite"):
         return {
+            "hide_parameters": True,
             "pool_size": 24,
             "max_overflow": 8,
             "pool_timeout": 5,
             "connect_args": {"check_same_thread": False},
         }
     return {
+        "hide_parameters": True,
         "pool_size": 20,
         "max_overflow": 4,
         "pool_timeout": 5,

@@ -35,13 +35,14 @@ class Fetched:
         return found if isinstance(found, dict) else {}
 
 
-def post_form(url: str, fields: Mapping[str, str]) -> int:
+def post_form(url: str, fields: Mapping[str, str], headers: Mapping[str, str] | None = None) -> int:
     """POST an urlencoded form to an address that an admin registered; the status. Raises `Unavailable` when it
     cannot be reached within three seconds.
 
     The answer's body is not read: nobody needs it, and a receiver that drips it could hold the sender for hours.
     """
-    return _post(url, urlencode(fields).encode(), {"Content-Type": "application/x-www-form-urlencoded"}).status
+    form = {**(headers or {}), "Content-Type": "application/x-www-form-urlencoded"}
+    return _post(url, urlencode(fields).encode(), form).status
 
 
 def post_json(url: str, value: Any, headers: Mapping[str, str]) -> Fetched:

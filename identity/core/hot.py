@@ -19,8 +19,10 @@ from uuid import UUID
 import orjson
 
 from identity.core.errors import Invalid, TesseraError, Unavailable
+from identity.core.log import speaking_of
 from identity.core.record import ANONYMOUS, Actor, Origin, Record
 from identity.core.secrets import new_id_text
+from identity.core.trace import parse_traceparent
 
 BODY_MAX = 1_048_576
 QUERY_MAX = 8_192
@@ -39,6 +41,7 @@ _STATUS = {
     204: "204 No Content",
     302: "302 Found",
     303: "303 See Other",
+    304: "304 Not Modified",
     400: "400 Bad Request",
     401: "401 Unauthorized",
     403: "403 Forbidden",
@@ -270,7 +273,9 @@ class Edge:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self._start()
         get = environ.get
-        origin = Origin(self._client_ip(environ), get("HTTP_USER_AGENT", "")[:512])
+        trace = get("HTTP_TRACEPARENT", "")
+        trace = parse_traceparent(trace) if trace else ""
+        origin = Origin(self._client_ip(environ), get("HTTP_USER_AGENT", "")[:512], trace)
         request_id = get("HTTP_X_REQUEST_ID")
         if not request_id or not REQUEST_ID.fullmatch(request_id):
             request_id = new_id_text()
@@ -278,6 +283,7 @@ class Edge:
         if cookies is not None and not cookies.isascii():
             # Ours are ASCII; another's that is not would not be read at all (RFC 6265 §4.1.1).
             environ["HTTP_COOKIE"] = ";".join(part for part in cookies.split(";") if part.isascii())
+        speaking_of(request_id, trace)
         now = self._clock()
         if len(get("QUERY_STRING", "")) > QUERY_MAX:
             return self._send(HotResponse.json(414, {"error": "invalid_request"}), request_id, start_response)
@@ -329,9 +335,11 @@ class Edge:
         status, body, own = response
         headers = [
             *(self._json_headers if own is _JSON_HEADERS else self._with_ours(own)),
-            ("Content-Length", str(len(body))),
             ("X-Request-ID", request_id),
         ]
+        # RFC 9110 §8.6: none in a 204, and in a 304 only the length that the 200 would have had.
+        if status not in {204, 304}:
+            headers.append(("Content-Length", str(len(body))))
         if cors:
             headers.append(("Access-Control-Allow-Origin", "*"))
         start_response(_STATUS[status], headers)

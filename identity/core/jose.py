@@ -63,8 +63,13 @@ def _ed25519(key: SigningKey) -> Ed25519PrivateKey:
 
 def sign(key: SigningKey, claims: Mapping[str, Any], typ: str) -> str:
     """A signed JWT of this `typ`."""
+    return sign_bytes(key, orjson.dumps(claims), typ)
+
+
+def sign_bytes(key: SigningKey, payload: bytes, typ: str) -> str:
+    """A compact JWS of this `typ` over the payload as it is."""
     header = {"alg": key.alg, "kid": key.kid, "typ": typ}
-    return jws.serialize_compact(header, orjson.dumps(claims), key.key, algorithms=[key.alg])
+    return jws.serialize_compact(header, payload, key.key, algorithms=[key.alg])
 
 
 def verify(

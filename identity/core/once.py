@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, LargeBinary, delete
@@ -32,6 +33,22 @@ def consume_once(connection: Connection, kind: str, value: str, expires_at: date
         .returning(Once.kind)
     )
     return connection.execute(statement).first() is not None
+
+
+def consume_many(connection: Connection, kind: str, values: Iterable[str], expires_at: datetime) -> set[str]:
+    """Those of these values that nobody has used before; this caller is then their first user."""
+    # In one order for everybody, so that two callers with the same values do not wait for each other.
+    by_digest = dict(sorted((digest(value), value) for value in values))
+    if not by_digest:
+        return set()
+    maker = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = (
+        maker(Once)
+        .values([{"kind": kind, "value": one, "expires_at": expires_at} for one in by_digest])
+        .on_conflict_do_nothing()
+        .returning(Once.value)
+    )
+    return {by_digest[bytes(one)] for one in connection.execute(statement).scalars()}
 
 
 def forget_expired(connection: Connection, now: datetime) -> None:

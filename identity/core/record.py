@@ -32,10 +32,12 @@ ANONYMOUS = Actor("anonymous", "")
 
 
 class Origin(NamedTuple):
-    """Where a request came from, as far as the trusted proxies tell."""
+    """Where a request came from, as far as the trusted proxies tell; `trace` is what the caller says that it belongs to
+    (`core.trace`: trace id and flags), nobody's proof of anything."""
 
     ip: str = ""
     user_agent: str = ""
+    trace: str = ""
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -30,7 +31,10 @@ from identity.core.secrets import equal, new_secret
 from identity.core.settings import Settings
 from identity.core.unit import Unit, Units
 
+_log = logging.getLogger(__name__)
+
 FIELDS_MAX = 1_000
+_NEVER_IN_ADDRESSES = frozenset({"access_token", "client_assertion", "client_secret", "password", "refresh_token"})
 
 HEADINGS: Mapping[int, str] = {
     400: _("This does not work"),
@@ -247,8 +251,12 @@ def heading(status: int) -> str:
 
 
 def this_page() -> str:
-    """The address of the page that is being read, ready for a link; empty when it could lead elsewhere."""
-    query = request.query_string.decode("latin-1")
+    """The address of the page that is being read, ready for a link; empty when it could lead elsewhere.
+
+    What never belongs into an address (RFC 6749 §2.3.1, RFC 9700 §4.3.2) is left out: it is not said again.
+    """
+    parts = request.query_string.decode("latin-1").split("&")
+    query = "&".join(part for part in parts if part.partition("=")[0] not in _NEVER_IN_ADDRESSES)
     return local_path(quote(request.path) + (f"?{query}" if query else ""), "")
 
 
@@ -310,6 +318,7 @@ def install(app: Flask, error_page: Callable[[TesseraError, int], str]) -> None:
         status = STATUS.get(type(error), 400)
         response = make_response(error_page(error, status), status)
         if isinstance(error, Unavailable):
+            _log.warning("%s %s: %s", request_id(), request.path, error)
             response.headers["Retry-After"] = str(error.retry_after_s)
         return response
 

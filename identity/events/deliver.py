@@ -16,6 +16,7 @@ from sqlalchemy.orm import aliased
 from identity.core.errors import TesseraError
 from identity.core.fetch import post_form, post_json
 from identity.core.record import Actor
+from identity.core.trace import trace_headers
 from identity.core.unit import Unit, Units
 from identity.events.models import OutboxMessage
 
@@ -51,6 +52,7 @@ class _Due:
     kind: str
     destination: str
     payload: Mapping[str, Any]
+    trace: str | None
 
 
 def deliver_due(units: Units, now: datetime, composers: Composers) -> int:
@@ -84,7 +86,7 @@ def _due(unit: Unit, now: datetime) -> list[_Due]:
         .order_by(OutboxMessage.next_at)
         .limit(BATCH)
     ).scalars()
-    return [_Due(row.id, row.kind, row.destination, row.payload) for row in rows]
+    return [_Due(row.id, row.kind, row.destination, row.payload, row.trace) for row in rows]
 
 
 def _post(message: _Due, now: datetime, composers: Composers) -> tuple[str, bool]:
@@ -98,9 +100,10 @@ def _post(message: _Due, now: datetime, composers: Composers) -> tuple[str, bool
         if address != message.destination:
             return _mail(composers, address, message.payload), False
         if message.kind in JSON_KINDS:
-            status = post_json(message.destination, message.payload, {}).status
+            status = post_json(message.destination, message.payload, trace_headers(message.trace)).status
         else:
-            status = post_form(message.destination, compose(message.payload, now) if compose else message.payload)
+            form = compose(message.payload, now) if compose else message.payload
+            status = post_form(message.destination, form, trace_headers(message.trace))
     except TesseraError as error:
         return error.detail or error.public, False
     if 200 <= status < 300 or (message.kind == "http_notice" and status < 500):

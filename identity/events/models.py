@@ -14,7 +14,7 @@ from identity.core.db import Base, Json, Keyed
 class OutboxMessage(Keyed, Base):
     """One delivery; written with the act that causes it, sent by the worker, kept until delivered or given up.
 
-    `kind` names the sender that delivers it; messages of one `ordering_key` go out in order.
+    `kind` names the sender that delivers it; messages of one `ordering_key` go out in order; `trace` is its act's.
     """
 
     __tablename__ = "outbox_message"
@@ -32,5 +32,6 @@ class OutboxMessage(Keyed, Base):
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[datetime]
     last_error: Mapped[str | None]
+    trace: Mapped[str | None]
     created_at: Mapped[datetime]
     delivered_at: Mapped[datetime | None]

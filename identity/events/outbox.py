@@ -16,6 +16,7 @@ def send(unit: Unit, kind: str, destination: str, payload: dict[str, Any], order
             destination=destination,
             ordering_key=ordering_key,
             payload=payload,
+            trace=unit.origin.trace or None,
             next_at=unit.now,
             created_at=unit.now,
         )

@@ -30,7 +30,10 @@ CERTIFICATE_DAYS = 1_826
 RSA_BITS = 2_048
 
 # (purpose, algorithm) of the sets that an installation begins with.
-INITIAL = (("oidc-sign", "RS256"), ("oidc-sign", "ES256"), ("saml-sign", "RSA"), ("evidence-sign", "EdDSA"))
+INITIAL = (
+    *(("oidc-sign", "RS256"), ("oidc-sign", "ES256"), ("saml-sign", "RSA")),
+    *(("evidence-sign", "EdDSA"), ("bundle-sign", "ES256")),
+)
 FIELD = "field"
 
 
@@ -82,6 +85,10 @@ class Keyring:
         if not self._ring.jwks.get("keys"):
             raise Unavailable("The service has no key yet.", "no oidc-sign key", code="no_key")
         return self._ring.jwks
+
+    def public_keys(self, purpose: str) -> Mapping[str, Any]:
+        """The public JWK set of another purpose: next, current and previous keys."""
+        return {"keys": [public_jwk(key) for key in self.verify_keys(purpose).values()]}
 
     def certificate_keys(self, purpose: str) -> tuple[CertificateKey, ...]:
         """Keys with certificates, current first, then next."""

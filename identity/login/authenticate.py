@@ -58,6 +58,14 @@ class DirectoryVerifier(Protocol):
 
     def __call__(self, account: AccountRef, password: str) -> str: ...
 
+    def change(self, account: AccountRef, old: str, new: str) -> str:
+        """Change the password there: ok, off, refused, or why not."""
+        ...
+
+    def changes(self, account: AccountRef) -> bool:
+        """Whether people change their password of this directory here."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -108,6 +116,18 @@ def verify(candidate: Candidate, password: str, directory: DirectoryVerifier) ->
         return "wrong_password"  # an empty password is an anonymous bind, which succeeds (RFC 4513 §5.1.2)
     with _directory_slots:
         result = directory(candidate.account, password)
+    if result == "unavailable":
+        raise Unavailable("Sign-in is temporarily unavailable.", "directory did not answer", code="directory")
+    return result
+
+
+def change(candidate: Candidate, old: str, new: str, directory: DirectoryVerifier) -> str:
+    """Change the password of a directory's account: `ok`, `refused` by its rules, or a reason as `verify`."""
+    if candidate.blocked or candidate.account is None or not old:
+        check_hash(_DUMMY, old)
+        return "blocked" if candidate.blocked else "unknown_user"
+    with _directory_slots:
+        result = directory.change(candidate.account, old, new)
     if result == "unavailable":
         raise Unavailable("Sign-in is temporarily unavailable.", "directory did not answer", code="directory")
     return result

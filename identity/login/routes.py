@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from identity.access.decide import Access
 from identity.apps.registry import App, Registry
 from identity.core.errors import Invalid, NotFound, Refused
-from identity.core.i18n import COOKIE, LANGUAGES
+from identity.core.i18n import COOKIE, LANGUAGES, gettext_noop
 from identity.core.i18n import gettext as _
 from identity.core.settings import Settings
 from identity.core.web import (
@@ -46,6 +46,13 @@ from identity.people.models import User
 
 bp = Blueprint("login", __name__, template_folder="templates")
 
+# Reasons that a directory gives only for the right password.
+NAMED = {
+    "must_change_elsewhere": gettext_noop("The password must be changed in the directory first."),
+    "expired": gettext_noop("Your account in the directory has ended."),
+    "denied": gettext_noop("The directory does not let you sign in now or from here."),
+}
+
 PUBLIC = "a step of a login; bound to the browser by the transaction's cookie"
 
 
@@ -56,7 +63,7 @@ def login_page() -> Response:
     tx = request.args.get("tx", "")
     if not tx:
         return redirect_to("/")
-    return _page("login/sign_in.html", tx, login=None, error=None)
+    return step_page("login/sign_in.html", tx, login=None, error=None)
 
 
 @bp.post("/login")
@@ -68,23 +75,35 @@ def login_submit() -> Response:
     if len(password) > authenticate.PASSWORD_MAX or len(login) > LOGIN_MAX:
         raise Invalid("The name or the password is too long.", code="too_long")
     with authenticate.attempt():
-        secret, transaction = _try_password(tx, login, password)
+        secret, transaction, reason = try_password(tx, login, password)
         if secret is None:
-            _wait_until(started)
+            wait_until(started)
     if secret is None:
-        return _page("login/sign_in.html", tx, login=login, error=_("The name or the password is not right."))
+        if reason == "must_change":
+            return step_page("login/change_password.html", tx, login=login, error=None)
+        error = _(NAMED.get(reason, "The name or the password is not right."))
+        return step_page("login/sign_in.html", tx, login=login, error=error)
+    return signed_in(transaction, secret)
+
+
+def signed_in(transaction: LoginTransaction, secret: str) -> Response:
+    """Go on with the session of this secret."""
     response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
     set_cookie(response, _cookie(transaction.door), secret)
     return response
 
 
-def _try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginTransaction]:
-    """The secret of the session that this name and password begin or renew, or None; every failure costs a hash."""
+def try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginTransaction, str]:
+    """The secret of the session that this name and password begin or renew, or None and the reason that may be told;
+    every failure costs a hash."""
     with open_unit(write=False) as unit:
         transaction = load_transaction(unit, tx)
         before = current_session(unit, surface_of(transaction.door))
         candidate = authenticate.find_candidate(unit.db.connection(), login, request_origin().ip, unit.now)
     reason = authenticate.verify(candidate, password, use_verifier())
+    told = reason
+    if reason == "must_change" and (candidate.account is None or not use_verifier().changes(candidate.account)):
+        told = "must_change_elsewhere"
     renewed = None
     if reason == "ok" and candidate.local_hash is not None:
         renewed = authenticate.renewed_hash(candidate.local_hash, password)
@@ -98,10 +117,10 @@ def _try_password(tx: str, login: str, password: str) -> tuple[str | None, Login
             service.refuse(unit, candidate, reason)
         if secret is not None and renewed is not None and candidate.user_id is not None:
             authenticate.store_hash(unit, candidate.user_id, renewed)
-    return secret, transaction
+    return secret, transaction, told
 
 
-def _wait_until(started: float) -> None:
+def wait_until(started: float) -> None:
     """A failed sign-in never answers sooner than the least time, so that its time tells nothing."""
     time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
 
@@ -118,7 +137,9 @@ def totp_page() -> Response:
     with open_unit(write=False) as unit:
         transaction, session = _step(tx, unit)
         enrolled = mfa.has_factor(unit.db.connection(), session.user_id)
-    return _page("login/totp.html", tx, error=None) if enrolled else redirect_to(f"/login/enrol?tx={transaction.id}")
+    return (
+        step_page("login/totp.html", tx, error=None) if enrolled else redirect_to(f"/login/enrol?tx={transaction.id}")
+    )
 
 
 @bp.post("/login/totp")
@@ -132,9 +153,9 @@ def totp_submit() -> Response:
             transaction, session = _step(tx, unit)
             secret = service.try_code(unit, use(Keyring), use(Settings), session, code)
         if secret is None:
-            _wait_until(started)
+            wait_until(started)
     if secret is None:
-        return _page("login/totp.html", tx, error=_("This code is not right."))
+        return step_page("login/totp.html", tx, error=_("This code is not right."))
     response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
     set_cookie(response, _cookie(transaction.door), secret)
     return response
@@ -188,7 +209,7 @@ def consent_page() -> Response:
     with open_unit(write=False) as unit:
         transaction, _session = _step(tx, unit, whole=True)
         wanted = LoginRequest.from_json(transaction.request)
-    return _page("login/consent.html", tx, scopes=wanted.scopes)
+    return step_page("login/consent.html", tx, scopes=wanted.scopes)
 
 
 @bp.post("/login/consent")
@@ -302,7 +323,7 @@ def _step(tx: str, unit: Any, *, whole: bool = False) -> tuple[Any, SessionView]
     return transaction, session
 
 
-def _page(template: str, tx: str, **values: Any) -> Response:
+def step_page(template: str, tx: str, **values: Any) -> Response:
     with open_unit(write=False) as unit:
         transaction = load_transaction(unit, tx)
         wanted = LoginRequest.from_json(transaction.request)

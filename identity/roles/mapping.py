@@ -141,7 +141,7 @@ def derive(user: UserFacts, world: MappingWorld) -> tuple[Derivation, ...]:
 
 
 def _derive_once(user: UserFacts, world: MappingWorld, excluded: _Excluded) -> tuple[list[Derivation], _Excluded]:
-    sources = _sources(user, world)
+    sources = sources_of(user, world, named_only=True)
     held = world.held_gains.get(user.person_id, frozenset())
     found = [
         one
@@ -152,7 +152,7 @@ def _derive_once(user: UserFacts, world: MappingWorld, excluded: _Excluded) -> t
     seen = {one.grant for one in found}
     hits: _Excluded = {}
 
-    def follow(key: tuple[str, str], holder: _Holder) -> None:
+    def follow(key: tuple[str, str], holder: Holder) -> None:
         for one in _mapped(key, holder, user, world, hits):
             if (one.grant.role, one.grant.cause) in held:
                 continue
@@ -167,7 +167,7 @@ def _derive_once(user: UserFacts, world: MappingWorld, excluded: _Excluded) -> t
         # `found` grows while business roles lead to further roles; `seen` ends it on circles.
         if one.grant.role.startswith(f"{BUSINESS}:"):
             grant = one.grant
-            holder = _Holder(one.steps, grant.scope, grant.limit, grant.valid_from, grant.valid_until, None)
+            holder = Holder(one.steps, grant.scope, grant.limit, grant.valid_from, grant.valid_until, None)
             follow(("business_role", grant.role), holder)
     return found, hits
 
@@ -194,7 +194,7 @@ def _without(one: Derivation, times: Iterable[_Time]) -> list[Derivation]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Holder:
+class Holder:
     """What a mapping row or an assignment starts from."""
 
     steps: tuple[str, ...]
@@ -205,24 +205,35 @@ class _Holder:
     employment: EmploymentFact | None
 
 
-def _sources(user: UserFacts, world: MappingWorld) -> list[tuple[tuple[str, str], _Holder]]:
-    """What assignments and mapping rows may name, each with its holder; a unit or position stands once for every
-    employment in it, so that each brings the scope of its own company."""
+def sources_of(
+    user: UserFacts, world: MappingWorld, *, named_only: bool = False
+) -> list[tuple[tuple[str, str], Holder]]:
+    """What assignments and mapping rows may name (`named_only` = do name), each with its holder; a unit or position
+    stands once for every employment in it, so that each brings the scope of its own company."""
+
+    def counts(key: tuple[str, str]) -> bool:
+        return not named_only or key in world.mappings or key in world.assignments
+
     primary = next((one for one in user.employments if one.primary), None)
-    sources = [(("user", str(user.id)), _Holder((), ANYWHERE, None, None, None, primary))]
+    sources = []
+    own = "user", str(user.id)
+    if counts(own):
+        sources.append((own, Holder((), ANYWHERE, None, None, None, primary)))
     for name, path in group_paths(user.groups, world.group_parents).items():
-        steps = tuple(_step("group", one) for one in path)
-        sources.append((("group", name), _Holder(steps, ANYWHERE, None, None, None, primary)))
+        if counts(("group", name)):
+            steps = tuple(_step("group", one) for one in path)
+            sources.append((("group", name), Holder(steps, ANYWHERE, None, None, None, primary)))
     for job in user.employments:
         bound = Scope(job.company, None, None)
         named = [("position", job.position)] if job.position else []
         for kind, code in (*named, *(("unit", code) for code in job.org_units)):
-            holder = _Holder((_step(kind, code),), bound, None, job.valid_from, job.valid_until, job)
-            sources.append(((kind, code), holder))
+            if counts((kind, code)):
+                holder = Holder((_step(kind, code),), bound, None, job.valid_from, job.valid_until, job)
+                sources.append(((kind, code), holder))
     return sources
 
 
-def _assigned(key: tuple[str, str], holder: _Holder, world: MappingWorld) -> Iterable[Derivation]:
+def _assigned(key: tuple[str, str], holder: Holder, world: MappingWorld) -> Iterable[Derivation]:
     for fact in world.assignments.get(key, ()):
         scope = intersect(holder.scope, fact.scope, world.org)
         if scope is None:
@@ -238,7 +249,7 @@ def _assigned(key: tuple[str, str], holder: _Holder, world: MappingWorld) -> Ite
 
 def _mapped(
     key: tuple[str, str],
-    holder: _Holder,
+    holder: Holder,
     user: UserFacts,
     world: MappingWorld,
     excluded: _Excluded,
@@ -261,7 +272,7 @@ def _mapped(
 
 
 def _transform(
-    row: MappingRule, holder: _Holder, user: UserFacts, world: MappingWorld
+    row: MappingRule, holder: Holder, user: UserFacts, world: MappingWorld
 ) -> tuple[Scope | None, Amount | str | None]:
     """The membership's scope (None = nothing is left) and limit ("none" = amounts that cannot be compared).
 

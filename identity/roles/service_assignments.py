@@ -51,14 +51,13 @@ def revoke(unit: Unit, assignment_id: UUID) -> None:
     ).scalar_one_or_none()
     if row is None:
         raise NotFound("There is no such assignment.")
-    limit = Amount(row.limit_value, row.limit_currency) if row.limit_value is not None and row.limit_currency else None
     properties = {
         "holder_kind": row.holder_kind,
         "holder": _holder_name(unit, row.holder_kind, row.holder_id),
         "company": row.company,
         "org_unit": row.org_unit,
         "business_type": row.business_type,
-        "limit": limit,
+        "limit": _limit(row),
         "days": 0,
     }
     unit.require("revoke", "assignment", row.role_key, properties)
@@ -175,21 +174,33 @@ def add_assignment(unit: Unit, wanted: AssignmentInput, managed_by: str) -> Assi
     return row
 
 
+def _limit(row: Assignment) -> Amount | None:
+    return Amount(row.limit_value, row.limit_currency) if row.limit_value is not None and row.limit_currency else None
+
+
 def _record(unit: Unit, kind: Kind, row: Assignment) -> None:
+    limit = _limit(row)
+    holder = unit.db.get(User, row.holder_id) if row.holder_kind == "user" else None
     unit.record(
         Record(
             kind=kind,
             result="success",
-            user=row.holder_id if row.holder_kind == "user" else None,
+            user=holder.id if holder else None,
+            person=holder.person_id if holder else None,
             application=row.role_key.partition(":")[0],
             resource_type="role",
             resource_id=row.role_key,
             data={
+                "assignment": str(row.assignment_id),
                 "role": row.role_key,
                 "holder_kind": row.holder_kind,
                 "holder": str(row.holder_id),
                 "company": row.company,
                 "org_unit": row.org_unit,
+                "business_type": row.business_type,
+                "limit": str(limit) if limit else None,
+                "valid_from": row.valid_from,
+                "valid_until": row.valid_until,
             },
         )
     )

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from identity.apps.inputs import ForwardInput
 from identity.configuration.apply import apply
 from identity.configuration.document import Document, load
 from identity.configuration.export import export
 from identity.core.errors import Conflict, Invalid
 from identity.login.authenticate import set_password
+from tests.integration.forward.wiki import company
 from tests.world import CALLBACK, COMPANY, World, with_files
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo" / "company.yaml"
@@ -113,3 +116,35 @@ def test_a_wrong_document_is_refused_by_the_name_of_what_is_wrong(tmp_path: Path
     with pytest.raises(Invalid) as caught:
         load(path)
     assert named in caught.value.public
+
+
+def test_a_proxied_host_applies_exports_and_is_pruned(world: World, tmp_path: Path) -> None:
+    wanted = with_files(company("https://wiki.example"))
+    applied(world, Document.model_validate(wanted), tmp_path)
+    [wiki] = [one for one in exported(world)["applications"] if one["code"] == "wiki"]
+    assert wiki["forward"] == [
+        {"origin": "https://wiki.example", "routes": [{"pattern": "admin/**", "type": "administration"}]}
+    ]
+    assert applied(world, Document.model_validate(wanted), tmp_path) == ()
+    wanted["applications"][1].pop("forward")
+    lines = applied(world, Document.model_validate(wanted), tmp_path, prune=True)
+    assert lines == ("- forward_host https://wiki.example of wiki",)
+    [wiki] = [one for one in exported(world)["applications"] if one["code"] == "wiki"]
+    assert "forward" not in wiki
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        {"origin": "http://wiki.example"},
+        {"origin": "https://wiki.example/"},
+        {"origin": "https://Wiki.example"},
+        {"origin": "https://a@wiki.example"},
+        {"origin": "https://wiki.example", "actions": {"BREW": "read"}},
+        {"origin": "https://wiki.example", "routes": [{"pattern": "/a"}]},
+        {"origin": "https://wiki.example", "routes": [{"pattern": "a/**/b"}]},
+    ],
+)
+def test_a_wrong_host_is_refused(host: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ForwardInput.model_validate(host)

@@ -25,7 +25,7 @@ ROWS = {
     **dict.fromkeys(("login", "sync"), 9),
     **dict.fromkeys(("reports", "alarms"), 10),
     "configuration": 11,
-    **dict.fromkeys(("oauth", "saml", "cas", "authzen", "api", "console", "jobs"), 12),
+    **dict.fromkeys(("oauth", "saml", "cas", "forward", "authzen", "api", "console", "jobs"), 12),
 }
 ONLY_IN = {
     "flask": (
@@ -40,8 +40,8 @@ ONLY_IN = {
     "joserfc": ("identity/core/jose.py",),
     "casbin": ("policies/casbin_form.py",),
 }
-# `console` shows what the areas beside it run; `jobs` runs what they own.
-NEIGHBOURS = {("console", "jobs")}
+# `console` shows what the areas beside it run; `jobs` runs what they own; `api` explains AuthZEN's own requests.
+NEIGHBOURS = {("console", "jobs"), ("api", "authzen")}
 
 
 def imports(tree: ast.AST) -> list[tuple[str, int]]:

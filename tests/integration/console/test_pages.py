@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from html import unescape
 
+import pyotp
+
+from identity.apps.inputs import ForwardInput
+from identity.apps.service import get_application, put_forward_host
 from identity.core import i18n
+from identity.keys.keyring import Keyring
+from identity.login import mfa
 from identity.people.service import set_user_state
 from tests.integration.console.conftest import Console, Visitor
 from tests.world import PASSWORD
@@ -65,6 +71,25 @@ def test_a_disabled_user_is_out_at_once_and_the_reason_is_recorded(console: Cons
     detail = auditor.get(f"/admin/audit/{record.group(1)}").text
     for text in ("left", "HR-7", "secadmin", "<code>state</code>"):
         assert text in detail
+
+
+def test_a_lost_second_factor_is_taken_away_by_an_administrator(console: Console) -> None:
+    lost = console.person("fang", "staff")
+    employee, admin = console.visitor("fang", start="/"), console.visitor("secadmin")
+    address = f"/admin/users/{lost}/factor/remove"
+    assert admin.post(address, reason="phone lost").status_code == 404
+    assert admin.post(f"/admin/users/{console.user_id('secadmin')}/factor/remove", reason="x").status_code == 403
+    keyring = console.things[Keyring]
+    with console.unit() as unit:
+        seed = mfa.begin_enrolment(unit, keyring, lost)
+        assert mfa.confirm_enrolment(unit, keyring, lost, pyotp.TOTP(seed).at(unit.now))
+    assert "Remove it" in admin.get(f"/admin/users/{lost}").text
+    assert "Please give a reason." in admin.post(address, reason="").text
+    assert admin.post(address, reason="phone lost", reference="IT-9").status_code == 303
+    assert "Remove it" not in admin.get(f"/admin/users/{lost}").text
+    assert employee.get("/").status_code == 303
+    (record,) = [one for one in console.records() if one["kind"] == "login.factor.removed"]
+    assert (record["user"], record["why"], record["reference"]) == (str(lost), "phone lost", "IT-9")
 
 
 def test_pe_07_the_last_administrator_of_a_role_is_not_disabled(console: Console) -> None:
@@ -262,3 +287,14 @@ def test_pages_are_chinese_for_a_chinese_browser(console: Console) -> None:
         assert '<html lang="zh-Hans">' in page.text
         # The language was this request's, not the thread's.
         assert i18n.language() == "en"
+
+
+def test_a_proxied_host_stands_on_its_applications_page(console: Console) -> None:
+    wanted = {"origin": "https://wiki.example", "routes": [{"pattern": "admin/**", "action": "manage"}]}
+    with console.unit() as unit:
+        put_forward_host(unit, get_application(unit, "expense"), ForwardInput.model_validate(wanted))
+    page = console.visitor("secadmin").get("/admin/applications/expense").text
+    assert "https://wiki.example" in page
+    assert "/forward/auth" in page
+    assert re.search(r"<code>/admin/\*\*</code></dt><dd>DELETE, .* → page · manage", page)
+    assert "Forward auth" in console.visitor("secadmin").get("/admin/applications").text

@@ -5,8 +5,8 @@ from alembic import op
 
 from identity.core import db
 
-revision = "0016_audit_words"
-down_revision = "0015_recorder_account"
+revision = "0022_audit_words"
+down_revision = "0021_sync_ways"
 branch_labels = None
 depends_on = None
 

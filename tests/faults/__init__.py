@@ -1,0 +1,1 @@
+"""Faults of the machine beneath: what clients were told is compared with what is stored."""
