@@ -10,10 +10,12 @@ from sqlalchemy import select
 from identity.apps import service as apps
 from identity.apps.models import Application
 from identity.configuration.document import ApplicationPart, Document
+from identity.configuration.grants import absent_admin_grants
 from identity.core.unit import Unit
 from identity.directory.models import DirectorySource
 from identity.directory.service import put_directory
 from identity.roles.models import Role
+from identity.roles.service_admin_grants import revoke_admin_grant
 from identity.shipping.inputs import TargetInput
 from identity.shipping.models import ShipTarget
 from identity.shipping.service import put_target
@@ -28,12 +30,7 @@ def absent(unit: Unit, document: Document, *, prune: bool) -> list[str]:
             lines.append(f"{sign} directory {directory.code}")
             if prune:
                 put_directory(unit, directory.code, {"enabled": False})
-    for target in _gone(unit, ShipTarget, "code", {one.code for one in document.shipping}):
-        if target.enabled:
-            lines.append(f"{sign} shipping {target.code}")
-            if prune:
-                kept = {"kind": target.kind, "settings": target.settings, "secret": target.secret_ref}
-                put_target(unit, TargetInput(code=target.code, enabled=False, **kept), managed_by="file")
+    lines += _absent_outward(unit, document, prune=prune)
     parts = {part.code: part for part in document.applications}
     for app in _gone(unit, Application, "code", set(parts)):
         if app.status == "active":
@@ -44,6 +41,23 @@ def absent(unit: Unit, document: Document, *, prune: bool) -> list[str]:
         lines += _absent_faces(unit, part, prune=prune)
     roles = {f"{role.application or 'business'}:{role.name}" for role in document.roles}
     lines += [f"? role {role.key}" for role in _gone(unit, Role, "key", roles)]
+    return lines
+
+
+def _absent_outward(unit: Unit, document: Document, *, prune: bool) -> list[str]:
+    """Where the record is shipped to, and rights to grant."""
+    lines: list[str] = []
+    sign = "-" if prune else "?"
+    for target in _gone(unit, ShipTarget, "code", {one.code for one in document.shipping}):
+        if target.enabled:
+            lines.append(f"{sign} shipping {target.code}")
+            if prune:
+                kept = {"kind": target.kind, "settings": target.settings, "secret": target.secret_ref}
+                put_target(unit, TargetInput(code=target.code, enabled=False, **kept), managed_by="file")
+    for grant in absent_admin_grants(unit, document.admin_grants):
+        lines.append(f"{sign} admin_grant {grant.holder_kind} {grant.holder_id}: {', '.join(grant.role_keys)}")
+        if prune:
+            revoke_admin_grant(unit, grant.grant_id)
     return lines
 
 

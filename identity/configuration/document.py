@@ -196,7 +196,7 @@ class AdminGrantPart(_Part):
 
     user: Login | None = None
     role: RoleKey | None = None
-    powers: tuple[Literal["assign", "revoke", "approve"], ...]
+    powers: tuple[Literal["assign", "revoke"], ...]
     roles: tuple[RoleKey, ...]
     company: Code | None = None
     org_unit: Code | None = None

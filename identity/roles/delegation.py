@@ -12,7 +12,7 @@ from datetime import datetime
 from identity.roles.mapping import BUSINESS, CONSOLE_APPLICATION, MappingWorld
 from policies import ANYWHERE, Amount, Scope
 
-POWERS = ("assign", "revoke", "approve")
+POWERS = ("assign", "revoke")
 
 # The reason of a refusal is that of the grant that came furthest.
 _RANK = {

@@ -146,7 +146,7 @@ class AdminGrantInput(_Input):
 
     holder_kind: Literal["user", "role"]
     holder: Annotated[str, StringConstraints(min_length=3, max_length=200)]
-    powers: Annotated[tuple[Literal["assign", "revoke", "approve"], ...], Field(min_length=1)]
+    powers: Annotated[tuple[Literal["assign", "revoke"], ...], Field(min_length=1)]
     roles: Annotated[tuple[RoleKey, ...], Field(min_length=1)]
     company: Code | None = None
     org_unit: Code | None = None

@@ -171,7 +171,7 @@ class Assignment(Fact, Base):
 
 
 class AdminGrant(Fact, Base):
-    """Who may assign, revoke or approve which application roles, within which scope; granting is not holding."""
+    """Who may assign or revoke which application roles, within which scope; granting is not holding."""
 
     __tablename__ = "admin_grant"
     __table_args__ = (

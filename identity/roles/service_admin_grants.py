@@ -27,7 +27,7 @@ def add_admin_grant(unit: Unit, wanted: AdminGrantInput) -> AdminGrant:
     """
     unit.require("delegate", "admin_grant", wanted.holder, _properties(wanted))
     _check(unit, wanted)
-    values = _values(wanted)
+    values = row_values(wanted)
     for row in unit.db.execute(select(AdminGrant).where(AdminGrant.rev_until.is_(None))).scalars():
         if all(getattr(row, name) == value for name, value in values.items()):
             return row
@@ -106,7 +106,8 @@ def _properties(wanted: AdminGrantInput) -> dict[str, Any]:
     }
 
 
-def _values(wanted: AdminGrantInput) -> dict[str, Any]:
+def row_values(wanted: AdminGrantInput) -> dict[str, Any]:
+    """The row's columns: two grants with the same are one."""
     limit = Amount.parse(wanted.limit) if wanted.limit else None
     return {
         "holder_kind": wanted.holder_kind,

@@ -189,10 +189,10 @@ def test_nobody_grants_to_himself_nor_to_what_he_belongs_to(town: Town) -> None:
 
 
 def test_no_admin_grant_is_wider_than_its_granters(town: Town) -> None:
-    town.grant(limit={"value": "1000", "currency": CNY}, max_days=30)
+    town.grant(powers=("assign",), limit={"value": "1000", "currency": CNY}, max_days=30)
     bounds: dict[str, Any] = {"limit": {"value": "900", "currency": CNY}, "max_days": 9, "powers": ("assign",)}
     wider: list[dict[str, Any]] = [
-        {"powers": ("assign", "approve")},
+        {"powers": ("assign", "revoke")},
         {"roles": ("expense:*", "erp:*")},
         {"company": None},
         {"company": "C2"},
@@ -299,7 +299,7 @@ def test_built_in_roles_are_never_changed(town: Town) -> None:
 def test_admin_grants_are_applied_and_exported(town: Town, tmp_path: Path) -> None:
     grants = [
         {"user": "adm", "powers": ["assign"], "roles": ["expense:*"], "company": "C1", "max_days": 90},
-        {"role": "expense:head", "powers": ["approve"], "roles": ["expense:clerk"]},
+        {"role": "expense:head", "powers": ["revoke"], "roles": ["expense:clerk"]},
     ]
     document = Document.model_validate(with_files({"admin_grants": grants}))
     with town.world.unit() as unit:
@@ -313,6 +313,13 @@ def test_admin_grants_are_applied_and_exported(town: Town, tmp_path: Path) -> No
     assert "max_days: 90" in written
     until = datetime.now(UTC) + timedelta(days=89)
     assert town.try_assign("adm", "ann", valid_until=until) == "assigned"
+    shorter = Document.model_validate(with_files({"admin_grants": grants[:1]}))
+    for prune, sign in ((False, "?"), (True, "-")):
+        with town.world.unit() as unit:
+            lines = apply(unit, shorter, tmp_path, set_password, prune=prune).lines
+        assert f"{sign} admin_grant role expense:head: expense:clerk" in lines
+    with town.world.unit() as unit:
+        assert not any("admin_grant" in one for one in apply(unit, shorter, tmp_path, set_password).lines)
     wrong = Document.model_validate({"admin_grants": [{**grants[0], "roles": ["tessera:audit-admin"]}]})
     with pytest.raises(Invalid), town.world.unit() as unit:
         apply(unit, wrong, tmp_path, set_password)
