@@ -24,6 +24,7 @@ def leave(
     world: World, resource: str, reason: str | None = None, kind: str = "people.user.changed", **more: Any
 ) -> None:
     """A record of this object, and the index made of it."""
+    world.has_made_up_records = True
     with world.units.open(Actor.system("test"), reason=reason) as unit:
         unit.record(Record(kind=kind, result=more.pop("result", "success"), resource_id=resource, **more))
     index.index_new(world.database, NOW)
@@ -116,6 +117,7 @@ def test_a_batch_is_found_by_each_of_its_items(world: World) -> None:
 
 def test_finders_at_once_index_nothing_twice_and_miss_nothing(world: World) -> None:
     """One that read what another has indexed since gives up, and tries again when it is next due."""
+    world.has_made_up_records = True
 
     def run(_: int) -> None:
         with suppress(Stale):

@@ -211,6 +211,7 @@ def test_promises_of_a_process_that_has_gone_are_found_missing(world: World, tmp
 
 
 def test_many_records_and_a_very_large_one_are_written_whole(world: World) -> None:
+    world.has_made_up_records = True
     large = Record(kind="access.decision.made", result="permit", resource_id="large", data={"text": "字x" * 3_000_000})
     with recorder(world) as one:
         one.submit(call(), [decision(f"n{number}") for number in range(600)])
