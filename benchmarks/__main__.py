@@ -9,17 +9,20 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from benchmarks import audit, decide, doors, faults, oauth, policy, sync, sync_demo
+from benchmarks import audit, backlog, decide, doors, faults, oauth, policy, search, sync, sync_demo, sync_live
 from benchmarks.figure import figure, rate
 
 FIGURES: Mapping[str, Callable[[], Iterable[dict[str, Any]]]] = {
     **policy.FIGURES,
     **decide.FIGURES,
     **audit.FIGURES,
+    **backlog.FIGURES,
+    **search.FIGURES,
     **oauth.FIGURES,
     **doors.FIGURES,
     **sync_demo.FIGURES,
     **sync.FIGURES,
+    **sync_live.FIGURES,
     **faults.FIGURES,
 }
 

@@ -58,12 +58,15 @@ class Instance:
 
 
 @contextmanager
-def prepared(kind: str = "sqlite", *more: str) -> Iterator[dict[str, str]]:
-    """The environment of a private instance with the demo company's configuration, then that of the `more` files."""
+def prepared(kind: str = "sqlite", *more: str, durable: bool = False) -> Iterator[dict[str, str]]:
+    """The environment of a private instance with the demo company's configuration, then that of the `more` files.
+
+    `durable`: PostgreSQL flushes each commit to disk, as SQLite does.
+    """
     folder = Path(tempfile.mkdtemp(prefix="tessera-bench-"))
     env = {**os.environ, **SECRETS, "TESSERA_DEMO": "1", "TESSERA_VAR": str(folder), "LOG_LEVEL": "ERROR"}
     env["PUBLIC_URL"] = f"http://localhost:{free_port()}"
-    postgres = Postgres() if kind == "postgres" else None
+    postgres = Postgres(durable=durable) if kind == "postgres" else None
     try:
         if postgres is not None:
             postgres.start()
@@ -83,19 +86,32 @@ def served(kind: str = "sqlite", *more: str) -> Iterator[Instance]:
     """A private instance with the demo company, serving."""
     with prepared(kind, *more) as env:
         flask(env, "sync", "hq")
-        port = env["PUBLIC_URL"].rpartition(":")[2]
-        words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
-        command = [sys.executable, "-m", "granian", *words.split(), "wsgi:application"]
-        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait(env["PUBLIC_URL"])
-            sub = subprocess.run(
-                [sys.executable, "-c", _SUB], cwd=ROOT, env=env, check=True, capture_output=True, text=True
-            ).stdout.strip()
-            yield Instance(env["PUBLIC_URL"], sub, server.pid)
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
+        with serving(env) as server:
+            yield Instance(env["PUBLIC_URL"], sub_of(env), server.pid)
+
+
+@contextmanager
+def serving(
+    env: dict[str, str], application: str = "wsgi:application", address: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Granian with two workers at this address (PUBLIC_URL), ready."""
+    address = address or env["PUBLIC_URL"]
+    port = address.rpartition(":")[2]
+    words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
+    command = [sys.executable, "-m", "granian", *words.split(), application]
+    server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        ready(address)
+        yield server
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def sub_of(env: dict[str, str]) -> str:
+    """The `sub` of an employee."""
+    command = [sys.executable, "-c", _SUB]
+    return subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def flask(env: dict[str, str], *words: str) -> None:
@@ -144,8 +160,8 @@ _SUB = (
 )
 
 
-def wait(address: str) -> None:
-    """Return when the server at this address is ready; raises `RuntimeError` after 20 s."""
+def ready(address: str) -> None:
+    """Return when it is; raises `RuntimeError` when it does not become so."""
     for _ in range(200):
         try:
             if httpx.get(f"{address}/readyz").status_code == 200:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from flask import Flask, render_template
 
 from identity import api, cas, console, forward, oauth, saml
 from identity.access.decide import Access
-from identity.access.duties import watch
+from identity.access.publishing import watching
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
 from identity.audit.alarm import gap_state, recording_state
@@ -35,6 +36,7 @@ from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root
 from identity.login import routes as login_routes
 from identity.login import routes_account as account_routes
+from identity.login import routes_password as password_routes
 from identity.login import routes_setup as setup_routes
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.gate import PageGate
@@ -52,6 +54,9 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     `clock` says when a request comes; everything that it does happens at that time.
     """
     log.configure(settings.log_level)
+    # Requests that wait for a commit are live objects, and more of them than Python's threshold: it would look for
+    # garbage all the time, and find none.
+    gc.set_threshold(50_000, 20, 20)
     settings.tessera_var.mkdir(parents=True, exist_ok=True)
     app = _flask(settings)
 
@@ -71,7 +76,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
     web.provide(app, Verifiers(database), as_type=DirectoryVerifier)
     web.provide(app, PageGate(), as_type=web.Gate)
     app.extensions["tessera_root"] = root
-    units.watched_by(watch)
+    units.watched_by(watching(demo=settings.tessera_demo))
 
     install_presentation(app)
     web.install(app, _error_page)
@@ -123,6 +128,7 @@ def _blueprints(app: Flask) -> None:
         login_routes.bp,
         account_routes.bp,
         setup_routes.bp,
+        password_routes.bp,
         *oauth.blueprints,
         *saml.blueprints,
         *cas.blueprints,

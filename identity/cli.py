@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 from flask import current_app
@@ -15,13 +16,14 @@ from flask.cli import AppGroup
 from pydantic import ValidationError
 from sqlalchemy import create_engine
 
-from identity import cas, cli_audit, cli_explain, forward, oauth, saml
+from identity import cas, cli_audit, cli_explain, cli_policy, forward, oauth, saml
 from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
 from identity.audit import rights
 from identity.configuration import apply as apply_configuration
 from identity.configuration import document, export
+from identity.configuration.drafts import draft_of
 from identity.core import migrate
 from identity.core.db import Database
 from identity.core.errors import TesseraError
@@ -38,7 +40,9 @@ from identity.keys.keyring import ensure_keys
 from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
 from identity.login.setup import TOKEN_S, invite_administrator
-from identity.sync.run import run_source
+from identity.roles.service_second_person import is_required
+from identity.sync import review
+from identity.sync.run import Only, run_source
 
 ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 
@@ -59,6 +63,7 @@ class _Commands(AppGroup):
 identity_cli = _Commands("identity", help="Administer Tessera.")
 cli_audit.register(identity_cli)
 cli_explain.register(identity_cli)
+cli_policy.register(identity_cli)
 
 
 class _DryRun(Exception):
@@ -111,18 +116,29 @@ def check_command() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show the changes only.")
 @click.option("--prune", is_flag=True, help="Put out of use what an earlier file made and this one does not name.")
+@click.option("--draft", is_flag=True, help="Only make a draft of the file's rules, to be looked at and published.")
 @_why
-def apply_command(path: Path, dry_run: bool, prune: bool, reason: str | None, reference: str | None) -> None:
+def apply_command(
+    path: Path, dry_run: bool, prune: bool, draft: bool, reason: str | None, reference: str | None
+) -> None:
     """Make the installation as the file says.
 
-    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one.
+    Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one, or waits.
     """
     lines: tuple[str, ...] = ()
     try:
         wanted = document.load(path)
         why = reason or f"apply {path.name}"
         with use(Units).open(Actor.system("cli:apply"), reason=why, reference=reference) as unit:
-            lines = apply_configuration.apply(unit, wanted, path.parent, set_password, prune=prune).lines
+            if draft:
+                made, lines = draft_of(unit, wanted, path.name)
+                lines = (*lines, f"? policy {made.version}: a draft, {use(Settings).public_url}/admin/policy")
+            else:
+                second = is_required(unit.db.connection(), demo=use(Settings).tessera_demo)
+                done = apply_configuration.apply(
+                    unit, wanted, path.parent, set_password, prune=prune, second_person=second
+                )
+                lines = done.lines
             if dry_run:
                 raise _DryRun
     except _DryRun:
@@ -162,11 +178,17 @@ def bootstrap_admin_command(login: str, name: str, role: str, reason: str | None
 @click.argument("source")
 @click.option("--dry-run", is_flag=True, help="Plan only.")
 @click.option("--full", is_flag=True, help="Read everything, though the directory could say what changed.")
+@click.option("--check", is_flag=True, help="Compare everything and report the drift.")
 @click.option("--only", metavar="LOGIN", help="Apply what concerns this one user.")
-def sync_command(source: str, dry_run: bool, full: bool, only: str | None) -> None:
+@click.option("--retry", "run_id", type=click.UUID, metavar="RUN", help="Only what could not be done in this run.")
+def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str | None, run_id: UUID | None) -> None:
     """Bring people, groups and units in line with a directory."""
-    actor = Actor.system("cli:sync")
-    outcome = run_source(use(Units), source, actor, dry_run=dry_run, full=full, only=only)
+    actor, mode = Actor.system("cli:sync"), "dry_run" if dry_run else "check" if check else "apply"
+    if run_id is not None:
+        outcome = review.retry(use(Units), run_id, actor)
+    else:
+        chosen = Only(login=only) if only else None
+        outcome = run_source(use(Units), source, actor, mode=mode, full=full, only=chosen)
     click.echo(f"{source}: {outcome.state} {outcome.counts}")
     if outcome.error:
         raise click.ClickException(outcome.error)

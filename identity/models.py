@@ -17,6 +17,7 @@ import identity.oauth.models
 import identity.people.models
 import identity.reports.models
 import identity.roles.models
+import identity.roles.models_drafts
 import identity.saml.models
 import identity.shipping.models
 import identity.sync.models  # noqa: F401

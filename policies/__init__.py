@@ -4,7 +4,7 @@ Owns: the semantics of roles, permissions, conditions, scopes, limits and separa
 Does not own: where rules and facts come from, the clock, recording; it has no I/O and can live inside any app.
 """
 
-from policies.compare import Change, compare
+from policies.compare import Change, Right, Terms, compare
 from policies.conditions import Condition, compile_condition
 from policies.engine import Engine, PreparedSubject
 from policies.separation import Conflict, StaticDuties, static_conflicts
@@ -50,11 +50,13 @@ __all__ = [
     "PreparedSubject",
     "Request",
     "Resource",
+    "Right",
     "RuleSet",
     "Scope",
     "Side",
     "StaticDuties",
     "StaticDuty",
+    "Terms",
     "Way",
     "compare",
     "compile_condition",

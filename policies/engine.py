@@ -7,61 +7,37 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from policies.conditions import Condition, ConditionError
+from policies.held import RANK, Held, check, check_scope, is_valid, nearer, refused_by
 from policies.hierarchy import closure, juniors
 from policies.index import Bucket, Group, Rule, ready
 from policies.separation import activates, object_block
-from policies.types import Activation, Amount, Decision, Grant, ObjectDuty, Permission, Request, RuleSet
+from policies.types import Activation, Decision, Grant, ObjectDuty, Permission, Request, RuleSet
 
-# The reason of a refusal is that of the tuple that came furthest.
-_RANK = {
-    code: rank
-    for rank, code in enumerate(
-        (
-            "no_permission",
-            "expired",
-            "scope",
-            "scope_missing",
-            "currency",
-            "limit_missing",
-            "limit",
-            "condition",
-            "sod_dynamic",
-        )
-    )
-}
-
-
-class Held(NamedTuple):
-    """A grant with its bits: `bit` its own role's, `mask` also those of the roles below it."""
-
-    grant: Grant
-    bit: int
-    mask: int
+# Grants that are kept ready; more different ones than these are made ready each for its subject.
+READY_MAX = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSubject:
     """A subject made ready by one engine; decide with it on that engine only."""
 
-    id: str
-    person: str
+    # What every decision reads stands together: of a hundred thousand subjects none is in the processor's cache.
     state: str
     valid_until: datetime | None
-    properties: Mapping[str, Any]
-    held: tuple[Held, ...]
     mask: int
     """Bits of all roles, inherited ones too."""
-    own_mask: int
-    """Bits of the roles that are granted themselves."""
     free_mask: int
     """Bits of the roles held without scope, limit and validity."""
-
-    @property
-    def grants(self) -> tuple[Grant, ...]:
-        return tuple(one.grant for one in self.held)
+    held: tuple[Held, ...]
+    own_mask: int
+    """Bits of the roles that are granted themselves."""
+    id: str
+    person: str
+    properties: Mapping[str, Any]
+    grants: tuple[Grant, ...]
 
 
 class Engine:
@@ -76,7 +52,10 @@ class Engine:
         self._closures: dict[str, tuple[frozenset[str], int, int]] = {}
         self._buckets: dict[tuple[str, str, str], Bucket] = {}
         self._object_duties: dict[tuple[str, str, str], list[ObjectDuty]] = {}
-        self._nothing = Decision.denied("no_permission", rules.version)
+        self._concerned: dict[str, int] = {}
+        self._ready: dict[tuple[str, tuple[Any, ...]], Held] = {}
+        self._refusals = {code: Decision.denied(code, rules.version) for code in RANK}
+        self._nothing = self._refusals["no_permission"]
         self._not_canonical = Decision.denied("resource_invalid", rules.version)
         with _no_collection():
             for permission in rules.permissions:
@@ -84,7 +63,11 @@ class Engine:
                 bucket = self._buckets.get(key)
                 if bucket is None:
                     bucket = self._buckets[key] = Bucket()
-                bucket.group(permission.pattern).add(ready(permission, self._bits[permission.role], rules.version))
+                bit = self._bits[permission.role]
+                bucket.group(permission.pattern).add(ready(permission, bit, rules.version))
+                known = self._concerned.get(permission.application, 0)
+                if not known & bit:
+                    self._concerned[permission.application] = known | bit
         for duty in rules.object_duties:
             for action in duty.actions:
                 key = (duty.application, duty.resource_type, action)
@@ -103,19 +86,19 @@ class Engine:
         valid_until: datetime | None = None,
     ) -> PreparedSubject:
         """Make a subject ready: role bits through the hierarchy, once."""
-        held = tuple(Held(grant, *self._closure(grant.role)[1:]) for grant in grants)
+        grants = tuple(grants)
+        held = tuple(map(self._held, grants))
         mask = own = free = 0
         for one in held:
-            mask |= one.mask
-            own |= one.bit
-            grant = one.grant
-            if grant.limit is None and grant.valid_from is None and grant.valid_until is None and not any(grant.scope):
-                free |= one.mask
+            mask = mask | one.mask if mask else one.mask
+            own = own | one.bit if own else one.bit
+            if one.scope is None and one.limit is None and one.since is None and one.until is None:
+                free = free | one.mask if free else one.mask
         # Equal integers are kept once: of a thousand roles they are most of what a subject takes.
         own, free = mask if own == mask else own, mask if free == mask else free
-        return PreparedSubject(subject_id, person, state, valid_until, properties or {}, held, mask, own, free)
+        return PreparedSubject(state, valid_until, mask, free, held, own, subject_id, person, properties or {}, grants)
 
-    def evaluate(self, request: Request) -> Decision:  # noqa: C901  in one piece: each call costs a tenth
+    def evaluate(self, request: Request) -> Decision:  # noqa: C901, PLR0912  in one piece: a call costs a tenth
         """Decide. Deny overrides permit, nothing is permitted by default, an error never permits."""
         subject = request.subject
         if subject.state != "active":
@@ -129,37 +112,44 @@ class Engine:
         groups = bucket.find(resource_id)
         if groups is None:
             return self._not_canonical
-        mask, own = subject.mask, subject.own_mask
-        carried = False
+        mask, carried = subject.mask, 0
         for group in groups:
-            if group.denies and (group.inherited_denies & mask or group.own_denies & own):
+            if group.denies and (group.inherited_denies & mask or group.own_denies & subject.own_mask):
                 for rule in group.denies:
                     if rule.bit & mask and self._denies(request, rule):
                         return rule.answer
-            if group.permits & mask:
-                carried = True
+            reached = group.permits & mask
+            if reached:
+                carried = carried | reached if carried else reached
         if not carried:
             return self._nothing
-        if not bucket.separated and not mask & self._dynamic_mask:
-            free_mask = subject.free_mask
-            for group in groups:
-                free = group.plain & free_mask
-                if free:
-                    return group.by_role[free & -free][0].answer
-        decision = self._permits(request, groups)
+        if mask & self._dynamic_mask:
+            decision = self._one_by_one(request, groups)
+        else:
+            free_mask = 0 if bucket.separated else subject.free_mask
+            if free_mask & carried:
+                for group in groups:
+                    free = group.plain & free_mask
+                    if free:
+                        return group.rules(free & -free)[0].answer
+            decision = self._permits(request, groups, carried)
         return self._separate(request, decision) if bucket.separated and decision.permit else decision
 
     def roles_of(self, subject: PreparedSubject, now: datetime) -> set[str]:
         """The roles that the subject holds at `now`, inherited ones too."""
         found: set[str] = set()
         for one in subject.held:
-            if is_valid(one.grant.valid_from, one.grant.valid_until, now):
-                found |= self._closure(one.grant.role)[0]
+            if is_valid(one.since, one.until, now):
+                found |= self._closure(one.role)[0]
         return found
 
     def juniors_of(self, role: str) -> frozenset[str]:
         """The role and all roles below it."""
         return self._closure(role)[0]
+
+    def concerns(self, subject: PreparedSubject, application: str) -> bool:
+        """Whether any rule of the application is about a role of the subject, whatever its scope and validity."""
+        return bool(self._concerned.get(application, 0) & subject.mask)
 
     def permissions_of(self, subject: PreparedSubject, application: str) -> list[Permission]:
         """The permissions of an application that the subject's roles carry, whatever their scope and validity."""
@@ -212,21 +202,65 @@ class Engine:
             known = self._closures[role] = names, bits.get(role, 0), sum(bits.get(name, 0) for name in names)
         return known
 
-    def _permits(self, request: Request, groups: Sequence[Group]) -> Decision:
-        """The answer of the first rule that permits, or the refusal that came nearest to a permit."""
+    def _held(self, grant: Grant) -> Held:
+        """The grant made ready, kept by what it says (whence it comes is not part of a decision)."""
+        limits = (grant.scope, grant.limit, grant.valid_from, grant.valid_until)
+        known = self._ready.get((grant.role, limits))
+        if known is None:
+            _, bit, mask = self._closure(grant.role)
+            scope = grant.scope if any(grant.scope) else None
+            known = Held(mask, bit, grant.role, scope, *limits[1:])
+            if len(self._ready) < READY_MAX:
+                self._ready[grant.role, limits] = known
+        return known
+
+    def _permits(self, request: Request, groups: Sequence[Group], carried: int) -> Decision:
+        """The answer of the first rule that permits, or the refusal that came nearest to a permit.
+
+        Each tuple is looked at once, however many rules it reaches; `carried` are the roles with a permit here.
+        """
+        usable, best = 0, "no_permission"
+        refused = []
+        for held in request.subject.held:
+            reached = held[0]
+            if reached & carried:
+                code = check(held, request, self.org)
+                if code:
+                    refused.append((reached, code))
+                else:
+                    usable = usable | reached if usable else reached
+        for group in groups if usable else ():
+            hits = group.permits & usable
+            while hits:
+                bit = hits & -hits
+                hits ^= bit
+                for rule in group.rules(bit):
+                    if rule.timed and not is_valid(
+                        rule.permission.valid_from, rule.permission.valid_until, request.now
+                    ):
+                        best = nearer(best, "expired")
+                    elif rule.condition is None or self.condition_holds(request, rule.condition, on_error=False):
+                        return rule.answer
+                    else:
+                        best = nearer(best, "condition")
+        for reached, code in refused:
+            best = nearer(best, refused_by(groups, reached, code, request.now))
+        return self._refusals[best]
+
+    def _one_by_one(self, request: Request, groups: Sequence[Group]) -> Decision:
+        """The same where a duty by session may forbid to use a tuple for a rule: each with each."""
         best, mask = "no_permission", request.subject.mask
         for group in groups:
             carried = group.permits & mask
             while carried:
                 bit = carried & -carried
                 carried ^= bit
-                for rule in group.by_role[bit]:
+                for rule in group.rules(bit):
                     found = self._permit(request, rule)
                     if isinstance(found, Decision):
                         return found
-                    if _RANK[found] > _RANK[best]:
-                        best = found
-        return Decision.denied(best, self.version)
+                    best = nearer(best, found)
+        return self._refusals[best]
 
     def _permit(self, request: Request, rule: Rule) -> Decision | str:
         """The rule's answer when one tuple satisfies everything; else the reason of the one that came furthest."""
@@ -236,10 +270,9 @@ class Engine:
         best, bit = "no_permission", rule.bit
         holds = rule.condition is None
         for one in request.subject.held:
-            grant, _, reached = one
-            if not reached & bit:
+            if not one.mask & bit:
                 continue
-            code = _check(grant, request, self.org)
+            code = check(one, request, self.org)
             if not code and not holds:
                 holds = self.condition_holds(request, rule.condition, on_error=False)
                 code = "" if holds else "condition"
@@ -248,15 +281,14 @@ class Engine:
                 if not isinstance(activated, str):
                     return rule.answer._replace(activates=activated) if activated else rule.answer
                 code = "sod_dynamic"
-            if _RANK[code] > _RANK[best]:
-                best = code
+            best = nearer(best, code)
         return best
 
     def activated(self, request: Request, held: Held, rule: Rule) -> tuple[Activation, ...] | str:
         """The roles of dynamic sets that this tuple uses for this rule, or the set that forbids it."""
         if not held.mask & self._dynamic_mask:
             return ()
-        used = self._closure(held.grant.role)[0] & self._dynamic_roles
+        used = self._closure(held.role)[0] & self._dynamic_roles
         reaching = frozenset(role for role in used if rule.permission.role in self._closure(role)[0])
         return activates(self.rules.dynamic_duties, reaching, request.activations)
 
@@ -265,11 +297,11 @@ class Engine:
         permission = rule.permission
         if rule.timed and not is_valid(permission.valid_from, permission.valid_until, request.now):
             return False
-        for grant, own, reached in request.subject.held:
+        for one in request.subject.held:
             if (
-                (reached if permission.inherited else own) & rule.bit
-                and is_valid(grant.valid_from, grant.valid_until, request.now)
-                and check_scope(grant, request.resource.properties, self.org) != "scope"
+                (one.mask if permission.inherited else one.bit) & rule.bit
+                and is_valid(one.since, one.until, request.now)
+                and check_scope(one.scope, request.resource[3], self.org) != "scope"
             ):
                 return rule.condition is None or self.condition_holds(request, rule.condition, on_error=True)
         return False
@@ -311,57 +343,3 @@ def _bits(rules: RuleSet) -> dict[str, int]:
     names = dict.fromkeys(permission.role for permission in rules.permissions)
     names.update(dict.fromkeys(role for duty in rules.dynamic_duties for role in duty.roles))
     return {role: 1 << number for number, role in enumerate(names)}
-
-
-def is_valid(since: datetime | None, until: datetime | None, now: datetime) -> bool:
-    """Whether `now` lies in a validity; its end is exclusive."""
-    return (since is None or now >= since) and (until is None or now < until)
-
-
-def _check(grant: Grant, request: Request, org: Mapping[str, frozenset[str]]) -> str:
-    """Empty when this tuple satisfies scope, limit and validity; else what it does not satisfy."""
-    if not is_valid(grant.valid_from, grant.valid_until, request.now):
-        return "expired"
-    code = check_scope(grant, request.resource.properties, org)
-    return code or check_limit(grant, request)
-
-
-def check_limit(grant: Grant, request: Request) -> str:
-    """Empty within the tuple's limit, else the reason why not."""
-    if grant.limit is None:
-        return ""
-    amount = request.resource.properties.get("amount")
-    if not isinstance(amount, Amount):
-        return "limit_missing"
-    if amount.currency != grant.limit.currency:
-        return "currency"
-    return "" if 0 <= amount.value <= grant.limit.value else "limit"
-
-
-def check_scope(grant: Grant, properties: Mapping[str, Any], org: Mapping[str, frozenset[str]]) -> str:
-    """Empty inside the tuple's scope, "scope" outside, "scope_missing" when the request does not state enough.
-
-    What is stated in another form than a text is not stated, nor is a unit that we do not know.
-    """
-    missing = ""
-    company, org_unit, business_type = grant.scope
-    if company is not None:
-        stated = properties.get("company")
-        if not isinstance(stated, str) or not stated:
-            missing = "scope_missing"
-        elif stated != company:
-            return "scope"
-    if business_type is not None:
-        stated = properties.get("business_type")
-        if not isinstance(stated, str) or not stated:
-            missing = "scope_missing"
-        elif stated != business_type:
-            return "scope"
-    if org_unit is not None:
-        stated = properties.get("org_unit")
-        above = org.get(stated) if isinstance(stated, str) else None
-        if above is None:
-            missing = missing if stated == org_unit else "scope_missing"
-        elif org_unit not in above:
-            return "scope"
-    return missing

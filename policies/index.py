@@ -6,7 +6,7 @@ however many rules share a pattern.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,34 +27,62 @@ class Rule(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """All rules of one application, type, action and pattern; the integers are bits of roles."""
+    """All rules of one application, type, action and pattern; the integers are bits of roles.
 
+    Most groups have one permit, so `many` is made with the second role; a small integer is a cheaper key than a bit of
+    a thousand roles.
+    """
+
+    # What every decision reads stands first and so together.
     permits: int = 0
+    denies: tuple[Rule, ...] = ()
     plain: int = 0
     """Roles with a permit here that has no condition and no validity."""
+    one: tuple[Rule, ...] = ()
+    """The permits of the first role; the first is a plain one if there is any."""
+    many: dict[int, tuple[Rule, ...]] | None = None
+    """The length of a role's bit → its permits likewise, where more than one role has any."""
     inherited_denies: int = 0
     own_denies: int = 0
     """Roles with a deny here that concerns only those who hold the role itself."""
-    by_role: dict[int, tuple[Rule, ...]] = field(default_factory=dict)
-    """Role → its permits; the first is a plain one if there is any."""
-    denies: tuple[Rule, ...] = ()
+    timed: int = 0
+    """Roles with a permit here that has a validity."""
+
+    def rules(self, bit: int) -> tuple[Rule, ...]:
+        """The permits of a role that has any here."""
+        return self.one if self.many is None else self.many[bit.bit_length()]
+
+    def permitting(self) -> Iterator[Rule]:
+        """Every permit, by its role's number."""
+        for rules in (self.one,) if self.many is None else (self.many[number] for number in sorted(self.many)):
+            yield from rules
 
     def add(self, rule: Rule) -> None:
         bit, permission = rule.bit, rule.permission
         if permission.effect == "deny":
             self.denies = (*self.denies, rule)
             if permission.inherited:
-                self.inherited_denies |= bit
+                self.inherited_denies = self.inherited_denies | bit if self.inherited_denies else bit
             else:
-                self.own_denies |= bit
+                self.own_denies = self.own_denies | bit if self.own_denies else bit
             return
-        known = self.by_role.get(bit, ())
+        known = self.rules(bit) if self.permits & bit else ()
         if rule.condition is None and not rule.timed and not self.plain & bit:
-            self.plain |= bit
-            self.by_role[bit] = (rule, *known)
+            rules = (rule, *known)
+            self.plain = self.plain | bit if self.plain else bit
         else:
-            self.by_role[bit] = (*known, rule)
-        self.permits |= bit
+            rules = (*known, rule)
+        if rule.timed:
+            self.timed |= bit
+        if self.permits and self.permits != bit and self.many is None:
+            self.many = {self.permits.bit_length(): self.one}
+        if self.many is None:
+            self.one = rules
+        else:
+            self.many[bit.bit_length()] = rules
+        # The role's own integer where it is alone: of a hundred thousand groups most have one role, and a thousand
+        # shared integers stay in the processor's cache.
+        self.permits = self.permits | bit if self.permits else bit
 
 
 @dataclass(slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from policies.engine import Engine, Held, check_limit, check_scope, is_valid
-from policies.index import Group, Rule
+from policies.engine import Engine
+from policies.held import Held, check_limit, check_scope, is_valid
+from policies.index import Rule
 from policies.types import Grant, Permission, Request
 
 CheckName = Literal["validity", "rule_validity", "scope", "limit", "condition", "duty"]
@@ -47,15 +48,11 @@ def trace(engine: Engine, request: Request) -> tuple[Way, ...]:
     """
     found: list[Way] = []
     for group in engine.groups(request):
-        for rule in (*group.denies, *_permits(group)):
-            reaching = [one for one in request.subject.held if _reaches(one, rule)]
-            found += [_way(engine, request, rule, one) for one in reaching] or [Way(rule.permission, None, (), ())]
+        for rule in (*group.denies, *group.permitting()):
+            subject = request.subject
+            reaching = [one for one in zip(subject.held, subject.grants, strict=True) if _reaches(one[0], rule)]
+            found += [_way(engine, request, rule, *one) for one in reaching] or [Way(rule.permission, None, (), ())]
     return tuple(found)
-
-
-def _permits(group: Group) -> Iterator[Rule]:
-    for bit in sorted(group.by_role):
-        yield from group.by_role[bit]
 
 
 def _reaches(held: Held, rule: Rule) -> bool:
@@ -65,18 +62,18 @@ def _reaches(held: Held, rule: Rule) -> bool:
     return bool(bits & rule.bit)
 
 
-def _way(engine: Engine, request: Request, rule: Rule, held: Held) -> Way:
-    permission, grant, now = rule.permission, held.grant, request.now
+def _way(engine: Engine, request: Request, rule: Rule, held: Held, grant: Grant) -> Way:
+    permission, now, properties = rule.permission, request.now, request.resource.properties
     denies = permission.effect == "deny"
-    scope = check_scope(grant, request.resource.properties, engine.org)
+    scope = check_scope(held.scope, properties, engine.org)
     checks = [
         Check("rule_validity", "" if is_valid(permission.valid_from, permission.valid_until, now) else "expired"),
-        Check("validity", "" if is_valid(grant.valid_from, grant.valid_until, now) else "expired"),
+        Check("validity", "" if is_valid(held.since, held.until, now) else "expired"),
         # What is not stated counts as stated for a deny, so that leaving something out never helps.
         Check("scope", "" if denies and scope == "scope_missing" else scope),
     ]
     if not denies:
-        checks.append(Check("limit", check_limit(grant, request)))
+        checks.append(Check("limit", check_limit(held.limit, properties)))
     if rule.condition is not None:
         met = engine.condition_holds(request, rule.condition, on_error=denies)
         checks.append(Check("condition", "" if met else "condition"))

@@ -183,8 +183,7 @@ class Resource(NamedTuple):
     properties: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One question. `now` is the time of the decision; `acts` and `activations` are what is known so far.
 
     `stands_for` is the person in whose place the subject acts, if any: a stand-in's act counts for both.

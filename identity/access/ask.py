@@ -23,8 +23,8 @@ Resolve = Callable[[str], UUID | None]
 
 FIELDS = ("person", "application", "action", "type", "object")
 """What must be said: a login, an application's code, an action, a resource's type and id."""
-# Who a resource's properties say has acted on it, and the action that this is.
-_ACTED = {"submitter": "submit", "reviewer": "review", "approver": "approve", "payer": "pay"}
+STATED_ACTS = {"submitter": "submit", "reviewer": "review", "approver": "approve", "payer": "pay"}
+"""Who a resource's properties say has acted on it, and the action that this is."""
 STATED = ("company", "org_unit", "business_type")
 TEXT_MAX = 1_024
 
@@ -63,7 +63,7 @@ def put(connection: Connection, access: Access, fields: Mapping[str, str], now: 
 def stated_acts(properties: Mapping[str, Any], snapshot: Snapshot, resolve: Resolve) -> tuple[Act, ...]:
     """Acts that these properties tell of; persons that nobody knows are no evidence."""
     acts = []
-    for name, action in _ACTED.items():
+    for name, action in STATED_ACTS.items():
         said = properties.get(name)
         if said is None:
             continue

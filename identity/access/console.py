@@ -38,7 +38,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             *("application", "session", "directory", "sync"),
             *("duty", "admin_grant", "administrator", "decision"),
         ),
-        "approve": ("administrator",),
+        "approve": ("administrator", "policy"),
         "write": (
             *("duty", "admin_grant", "administrator"),
             "user",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.access import administration
+from identity.access.recorded import record_of
 from identity.access.snapshot import Snapshot, Snapshots, SnapshotUser
-from identity.audit.kinds import Kind
 from identity.core.errors import Refused
 from identity.core.i18n import gettext_noop as _
-from identity.core.record import Call, Record
+from identity.core.record import Call
 from identity.core.secrets import new_id
 from identity.core.unit import Unit
 from identity.roles.mapping import CONSOLE_APPLICATION
@@ -38,13 +37,12 @@ _REFUSALS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AccessRequest:
+class AccessRequest(NamedTuple):
     """May this user do this action on this resource of this application?
 
     `properties.amount` is a `policies.Amount`; `sid` names the session for dynamic separation of duty; `stated` are
     acts on this object that the application tells of, beside those that we know; `stands_for` is the user in whose
-    place the subject acts, if any.
+    place the subject acts, if any; `subject_id` is how the caller named somebody whom we do not know by it.
     """
 
     application: str
@@ -52,18 +50,18 @@ class AccessRequest:
     resource_type: str
     resource_id: str
     action: str
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    action_properties: Mapping[str, Any] = field(default_factory=dict)
-    context: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = {}
+    action_properties: Mapping[str, Any] = {}
+    context: Mapping[str, Any] = {}
     intent: str = "ask"
     acr: str | None = None
     sid: str | None = None
     stated: tuple[Act, ...] = ()
     stands_for: UUID | None = None
+    subject_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """The answer, with the snapshot that it was made from; `reason` is a stable code."""
 
     permit: bool
@@ -74,6 +72,8 @@ class Decided:
     snapshot: Snapshot
     rules: tuple[str, ...] = ()
     activates: tuple[Activation, ...] = ()
+    person: UUID | None = None
+    input: Mapping[str, Any] = {}
 
 
 class Access:
@@ -86,51 +86,37 @@ class Access:
         """The current snapshot; raises `Unavailable` when it cannot be confirmed."""
         return self._snapshots.current()
 
-    def decide(self, call: Call, request: AccessRequest) -> Decided:
-        """Decide and leave the record with the call, which makes it durable before the answer leaves.
+    def decide(self, call: Call, request: AccessRequest, snapshot: Snapshot | None = None) -> Decided:
+        """Decide and leave the record with the call, which makes it durable before the answer leaves; by the current
+        snapshot, or the one that the request was read with.
 
         Raises `Unavailable` when no decision can be made: that is never an answer.
         """
-        decided, record = evaluate_in(self.snapshot(), request, call.now, (), ())
-        call.records.append(record)
+        decided = evaluate_in(snapshot or self.snapshot(), request, call.now)
+        call.records.append(record_of(request, decided))
         return decided
-
-    def evaluate(self, request: AccessRequest, now: datetime) -> tuple[Decided, Record]:
-        """Decide and return the record for a caller that joins several of them (an AuthZEN batch)."""
-        return evaluate_in(self.snapshot(), request, now, (), ())
 
     def peek(self, request: AccessRequest, now: datetime) -> bool:
         """Whether a menu entry or tile should be drawn; not recorded, and never a guard."""
-        decided, _ = evaluate_in(self.snapshot(), request, now, (), ())
-        return decided.permit
+        return evaluate_in(self.snapshot(), request, now).permit
 
     def may_read(self, user: SnapshotUser, resource_type: str, now: datetime) -> bool:
         """Whether the user's own administration roles show him all of this, not his rights to grant alone."""
         request = AccessRequest(CONSOLE_APPLICATION, user.id, resource_type, "page", "read")
         return self.snapshot().engine.evaluate(engine_request(request, user, now)).permit
 
-    def touches_duty(self, request: AccessRequest) -> bool:
-        """Whether performing this reads or writes acts, so that it must be decided by `perform`."""
-        snapshot = self.snapshot()
-        engine = snapshot.engine
-        user = snapshot.users.get(request.user) if request.user else None
-        return engine.names_object_duty(request.application, request.resource_type, request.action) or (
-            user is not None and engine.in_dynamic_duty(user.subject)
-        )
-
-    def perform(self, connection: Connection, call: Call, request: AccessRequest) -> tuple[Decided, Record]:
+    def perform(self, connection: Connection, snapshot: Snapshot, request: AccessRequest, now: datetime) -> Decided:
         """Decide an act that a duty rule names, inside the caller's write transaction, which holds the `lock`.
 
-        Reads the acts known so far, decides, and inserts the act of a permitted `perform` (foundations §4). The
-        record is returned, not yet written.
+        Reads the acts known so far, decides, and inserts the act of a permitted `perform` (foundations §4). Its
+        record is not yet written.
         """
-        snapshot = self.snapshot()
         user = snapshot.users.get(request.user) if request.user else None
-        acts, activations = self.known(connection, request, call.now)
-        decided, record = evaluate_in(snapshot, request, call.now, acts, activations)
+        acts, activations = self.known(connection, request, now)
+        decided = evaluate_in(snapshot, request, now, acts, activations)
         if decided.permit and request.intent == "perform" and user is not None:
-            self._remember(connection, snapshot, user, request, decided, call.now)
-        return decided, record
+            self._remember(connection, snapshot, user, request, decided, now)
+        return decided
 
     def known(
         self, connection: Connection, request: AccessRequest, now: datetime
@@ -254,34 +240,76 @@ class Access:
             )
 
 
+def touches_duty(snapshot: Snapshot, requests: Iterable[AccessRequest]) -> bool:
+    """Whether performing any of these reads or writes acts, so that it must be decided by `Access.perform`."""
+    engine = snapshot.engine
+    asked: UUID | None = None
+    for request in requests:
+        if engine.names_object_duty(request.application, request.resource_type, request.action):
+            return True
+        if request.user is not asked:
+            asked = request.user
+            user = snapshot.users.get(asked) if asked else None
+            if user is not None and engine.in_dynamic_duty(user.subject):
+                return True
+    return False
+
+
 def evaluate_in(
     snapshot: Snapshot,
     request: AccessRequest,
     now: datetime,
-    acts: tuple[Act, ...],
-    activations: tuple[Activation, ...],
-) -> tuple[Decided, Record]:
-    """The decision by this snapshot, and its record; nothing else is read."""
+    acts: tuple[Act, ...] = (),
+    activations: tuple[Activation, ...] = (),
+) -> Decided:
+    """The decision by this snapshot; nothing else is read."""
     user = snapshot.users.get(request.user) if request.user else None
+    return _decided(snapshot, request, user, now, acts, activations)
+
+
+def evaluator(snapshot: Snapshot, now: datetime) -> Callable[[AccessRequest], Decided]:
+    """`evaluate_in` for many questions, most of which are about one user."""
+    asked: UUID | None = None
+    user: SnapshotUser | None = None
+
+    def evaluate(request: AccessRequest) -> Decided:
+        nonlocal asked, user
+        if request.user is not asked:
+            asked = request.user
+            user = snapshot.users.get(asked) if asked else None
+        return _decided(snapshot, request, user, now)
+
+    return evaluate
+
+
+def _decided(
+    snapshot: Snapshot,
+    request: AccessRequest,
+    user: SnapshotUser | None,
+    now: datetime,
+    acts: tuple[Act, ...] = (),
+    activations: tuple[Activation, ...] = (),
+) -> Decided:
     principal = snapshot.users.get(request.stands_for) if request.stands_for else None
     if user is None or (request.stands_for and principal is None):
         decision = Decision.denied("subject_unknown", snapshot.policy_version)
     elif request.application == CONSOLE_APPLICATION:
         decision = _in_console(snapshot, user, request, now)
     else:
-        asked = engine_request(request, user, now, acts, activations, principal)
-        decision = snapshot.engine.evaluate(asked)
-    decided = Decided(
-        permit=decision.permit,
-        reason=decision.reason,
-        obligations=decision.obligations,
-        policy_version=snapshot.policy_version,
-        facts_revision=snapshot.facts_revision,
-        snapshot=snapshot,
-        rules=decision.rules,
-        activates=decision.activates,
+        decision = snapshot.engine.evaluate(engine_request(request, user, now, acts, activations, principal))
+    permit, reason, rules, obligations, _, activates = decision
+    return Decided(
+        permit,
+        reason,
+        obligations,
+        snapshot.policy_version,
+        snapshot.facts_revision,
+        snapshot,
+        rules,
+        activates,
+        user.person_id if user else None,
+        _input(request, acts, activations, principal),
     )
-    return decided, _record(request, user, decided, acts, activations, principal)
 
 
 def _in_console(snapshot: Snapshot, user: SnapshotUser, request: AccessRequest, now: datetime) -> Decision:
@@ -306,15 +334,15 @@ def engine_request(
     """The question as the engine takes it: about this user, with these acts and activations known, in the place of
     `principal` if any."""
     return Request(
-        subject=user.subject,
-        action=Action(request.action, request.action_properties),
-        resource=Resource(request.application, request.resource_type, request.resource_id, request.properties),
-        context=_context(request),
-        now=now,
-        intent=request.intent,
-        acts=acts,
-        activations=activations,
-        stands_for=str(principal.person_id) if principal else None,
+        user.subject,
+        Action(request.action, request.action_properties),
+        Resource(request.application, request.resource_type, request.resource_id, request.properties),
+        _context(request),
+        now,
+        request.intent,
+        acts,
+        activations,
+        str(principal.person_id) if principal else None,
     )
 
 
@@ -322,18 +350,18 @@ def _context(request: AccessRequest) -> Mapping[str, Any]:
     return {**request.context, "acr": request.acr} if request.acr else request.context
 
 
-def _record(
+def _input(
     request: AccessRequest,
-    user: SnapshotUser | None,
-    decided: Decided,
     acts: tuple[Act, ...],
     activations: tuple[Activation, ...],
     principal: SnapshotUser | None,
-) -> Record:
-    whole: dict[str, Any] = {
-        "properties": _plain(request.properties),
-        "context": _plain(_context(request)),
-    }
+) -> dict[str, Any]:
+    """What the decision was made from, beside the facts and the rules."""
+    whole: dict[str, Any] = {"properties": _plain(request.properties), "context": _plain(_context(request))}
+    if not (request.action_properties or acts or activations or request.sid or principal or request.subject_id):
+        return whole
+    if request.subject_id:
+        whole["subject"] = request.subject_id
     if request.action_properties:
         whole["action_properties"] = _plain(request.action_properties)
     if acts:
@@ -343,27 +371,15 @@ def _record(
     if request.sid:
         whole["sid"] = request.sid
     if principal:
-        whole["stands_for"] = {"user": str(principal.id), "person": str(principal.person_id)}
-    return Record(
-        kind=Kind.DECISION_MADE,
-        result="permit" if decided.permit else "deny",
-        reason=decided.reason,
-        user=request.user,
-        person=user.person_id if user else None,
-        application=request.application,
-        resource_type=request.resource_type,
-        resource_id=request.resource_id,
-        action=request.action,
-        intent=request.intent,
-        policy_version=decided.policy_version,
-        facts_revision=decided.facts_revision,
-        rules=decided.rules,
-        input=whole,
-    )
+        whole["stands_for"] = {"user": principal.id, "person": principal.person_id}
+    return whole
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: {"value": value.value, "currency": value.currency} if isinstance(value, Amount) else value
-        for name, value in values.items()
-    }
+def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    for one in values.values():
+        if isinstance(one, Amount):
+            return {
+                name: {"value": value.value, "currency": value.currency} if isinstance(value, Amount) else value
+                for name, value in values.items()
+            }
+    return values if type(values) is dict else dict(values)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from identity.access.console import BUILT_IN_DUTY, BUILT_IN_PERMISSIONS, SECURITY_ADMIN
 from identity.access.subject import Identity, load_identities, load_org, load_rules, load_world
@@ -21,7 +21,7 @@ from identity.core.errors import Conflict
 from identity.core.facts import known
 from identity.core.record import Record
 from identity.core.unit import Unit
-from identity.people.models import PersonProfile, User, UserState
+from identity.people.models import GroupEdge, Membership, PersonProfile, User, UserState
 from identity.roles import rules
 from identity.roles.mapping import MappingWorld, derive
 from identity.roles.models import Assignment, HeldGain, Mitigation
@@ -30,6 +30,9 @@ from policies import Grant, StaticDuties
 
 KINDS = frozenset({"user", "group", "org", "assignment", "policy"})
 LISTED = 20
+CHUNK = 500
+# More than this many at once are as well read as everybody.
+PERSONS_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ def watch(unit: Unit, revision: int) -> None:
         return
     connection = unit.db.connection()
     _keep_a_security_administrator(connection, revision, unit.now)
-    persons = _persons(connection, touched)
+    persons = _persons(connection, touched, revision)
     after = Holdings.load(connection, revision, persons)
     controls = mitigated(connection, revision, unit.now)
     broken = {person: after.broken(person) for person in after.persons}
@@ -145,12 +148,47 @@ def watch(unit: Unit, revision: int) -> None:
         )
 
 
-def _persons(connection: Connection, touched: Mapping[str, Mapping[str, None] | None]) -> list[UUID] | None:
+def _persons(
+    connection: Connection, touched: Mapping[str, Mapping[str, None] | None], revision: int
+) -> list[UUID] | None:
     """The persons whom the changes can concern, or None for everybody."""
-    if set(touched) != {"user"} or touched["user"] is None:
+    if not set(touched) <= {"user", "group"} or None in touched.values():
         return None
-    ids = [UUID(one) for one in touched["user"]]
-    return list(connection.execute(select(User.person_id).where(User.id.in_(ids)).distinct()).scalars())
+    users = {UUID(one) for one in touched.get("user") or ()}
+    groups = [UUID(one) for one in touched.get("group") or ()]
+    if groups:
+        users |= _inside(connection, groups, revision)
+    if len(users) > PERSONS_MAX:
+        return None
+    ids = list(users)
+    found: set[UUID] = set()
+    for start in range(0, len(ids), CHUNK):
+        query = select(User.person_id).where(User.id.in_(ids[start : start + CHUNK]))
+        found.update(connection.execute(query).scalars())
+    return list(found)
+
+
+def _inside(connection: Connection, groups: Iterable[UUID], revision: int) -> set[UUID]:
+    """Whoever is in these groups or in groups in them, by this revision or the one before."""
+    children: dict[UUID, list[UUID]] = {}
+    edges = select(GroupEdge.parent_id, GroupEdge.child_id).where(
+        or_(known(GroupEdge, revision), known(GroupEdge, revision - 1))
+    )
+    for parent, child in connection.execute(edges):
+        children.setdefault(parent, []).append(child)
+    below = dict.fromkeys(groups)
+    waiting = list(below)
+    for group in waiting:
+        fresh = [child for child in children.get(group, ()) if child not in below]
+        below |= dict.fromkeys(fresh)
+        waiting += fresh
+    ids = list(below)
+    found: set[UUID] = set()
+    member = or_(known(Membership, revision), known(Membership, revision - 1))
+    for start in range(0, len(ids), CHUNK):
+        query = select(Membership.user_id).where(Membership.group_id.in_(ids[start : start + CHUNK]), member)
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def _keep_a_security_administrator(connection: Connection, revision: int, now: datetime) -> None:

@@ -172,7 +172,7 @@ def explain(connection: Connection, asked: Question) -> Explanation:
 def tell(asked: Question) -> Explanation:
     """The explanation without origins; pure."""
     snapshot, request = asked.snapshot, asked.request
-    decided, _ = evaluate_in(snapshot, request, asked.now, asked.acts, asked.activations)
+    decided = evaluate_in(snapshot, request, asked.now, asked.acts, asked.activations)
     user = snapshot.users.get(request.user) if request.user else None
     found = Explanation(
         request,

@@ -33,6 +33,11 @@ class Overlay(Mapping[K, V]):
     def __getitem__(self, key: K) -> V:
         return self._changed[key] if key in self._changed else self._base[key]
 
+    def get(self, key: K, default: V | None = None) -> V | None:  # type: ignore[override]
+        """As of any mapping; the one that decisions use."""
+        changed = self._changed
+        return changed[key] if changed and key in changed else self._base.get(key, default)
+
     def __contains__(self, key: object) -> bool:
         return key in self._changed or key in self._base
 

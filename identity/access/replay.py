@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,13 +28,38 @@ class Question:
     activations: tuple[Activation, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decision as its record tells it: what was asked, when, what was known, and the answer."""
+
+    request: AccessRequest
+    now: datetime
+    acts: tuple[Act, ...]
+    activations: tuple[Activation, ...]
+    facts_revision: int
+    policy_version: int
+    permit: bool
+    holder: UUID | None
+    """The user to whom a role was to be given, where the question was that."""
+
+    @property
+    def users(self) -> set[UUID]:
+        """Whom the decision was about."""
+        found = (self.request.user, self.request.stands_for, self.holder)
+        return {one for one in found if one is not None}
+
+    def again(self, snapshot: Snapshot) -> Decided:
+        """The answer to the same question by this snapshot."""
+        return evaluate_in(snapshot, self.request, self.now, self.acts, self.activations)
+
+
 def replay(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Decided:
     """The same answer and reasons as in the record `body` (or in this item of a batch), whatever has changed since.
 
     Raises `KeyError` for a record that is no decision.
     """
-    asked = question(connection, body, item)
-    return evaluate_in(asked.snapshot, asked.request, asked.now, asked.acts, asked.activations)[0]
+    one = recorded(body, item)
+    return one.again(load(connection, one.facts_revision, identities_of(connection, one.users)))
 
 
 def question(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Question:
@@ -42,34 +67,45 @@ def question(connection: Connection, body: Mapping[str, Any], item: int | None =
 
     Raises `KeyError` or `IndexError` for a record that is no decision, or has no such item.
     """
+    one = recorded(body, item)
+    snapshot = load(connection, one.facts_revision, identities_of(connection, one.users))
+    return Question(snapshot, one.request, one.now, one.acts, one.activations)
+
+
+def recorded(body: Mapping[str, Any], item: int | None = None) -> Recorded:
+    """The decision of a record's body, or of this item of a batch; raises `KeyError` for a record that is none."""
     entry: Mapping[str, Any] = body if item is None else {**body, **body["data"]["items"][item]}
-    recorded = entry["input"]
-    user, principal = _id(entry.get("user")), _id(recorded.get("stands_for", {}).get("user"))
-    snapshot = load(connection, entry["facts_revision"], _concerned(connection, recorded, user, principal))
-    request = AccessRequest(
-        application=entry["application"],
-        user=user,
-        resource_type=entry["resource_type"],
-        resource_id=entry["resource_id"],
-        action=entry["action"],
-        properties=_properties(recorded["properties"]),
-        action_properties=recorded.get("action_properties", {}),
-        context=recorded["context"],
-        intent=entry["intent"],
-        sid=recorded.get("sid"),
-        stands_for=principal,
+    stated = entry["input"]
+    properties = stated["properties"]
+    holder = properties.get("holder") if properties.get("holder_kind") == "user" else None
+    return Recorded(
+        request=AccessRequest(
+            application=entry["application"],
+            user=_id(entry.get("user")),
+            resource_type=entry["resource_type"],
+            resource_id=entry["resource_id"],
+            action=entry["action"],
+            properties=_properties(properties),
+            action_properties=stated.get("action_properties", {}),
+            context=stated["context"],
+            intent=entry["intent"],
+            sid=stated.get("sid"),
+            stands_for=_id(stated.get("stands_for", {}).get("user")),
+            subject_id=stated.get("subject", ""),
+        ),
+        now=datetime.fromisoformat(entry["at"]),
+        acts=tuple(Act(*one) for one in stated.get("acts", ())),
+        activations=tuple(Activation(*one) for one in stated.get("activations", ())),
+        facts_revision=entry["facts_revision"],
+        policy_version=entry["policy_version"],
+        permit=entry["result"] == "permit",
+        holder=parse_uuid(holder) if isinstance(holder, str) else None,
     )
-    acts = tuple(Act(*one) for one in recorded.get("acts", ()))
-    activations = tuple(Activation(*one) for one in recorded.get("activations", ()))
-    return Question(snapshot, request, datetime.fromisoformat(entry["at"]), acts, activations)
 
 
-def _concerned(connection: Connection, recorded: Mapping[str, Any], *users: UUID | None) -> list[UUID]:
-    """All identities of the persons whom the decision was about, also of the one to whom a role was to be given."""
-    stated = recorded["properties"]
-    holder = stated.get("holder") if stated.get("holder_kind") == "user" else None
-    ids = {one for one in (*users, parse_uuid(holder) if isinstance(holder, str) else None) if one is not None}
-    persons = select(User.person_id).where(User.id.in_(ids))
+def identities_of(connection: Connection, users: Collection[UUID]) -> list[UUID]:
+    """All identities of these users' persons."""
+    persons = select(User.person_id).where(User.id.in_(users))
     return list(connection.execute(select(User.id).where(User.person_id.in_(persons))).scalars())
 
 

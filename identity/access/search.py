@@ -6,7 +6,7 @@ A search decides nothing: it walks candidates in a stable order and keeps those 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -58,7 +58,7 @@ def find(connection: Connection, snapshot: Snapshot, search: Search, now: dateti
         tuple(
             action
             for action in snapshot.engine.actions_on(search.app.code, search.request.resource_type)
-            if _permitted(snapshot, replace(search.request, action=action), user, now, acts)
+            if _permitted(snapshot, search.request._replace(action=action), user, now, acts)
         )
     )
 
@@ -143,7 +143,7 @@ def _resources(connection: Connection, snapshot: Snapshot, search: Search, user:
         acts = _acts(connection, request, [row.resource_id for row in rows])
         for row in rows:
             last = row.resource_id
-            asked = replace(request, resource_id=row.resource_id, properties=_with_amount(row.properties))
+            asked = request._replace(resource_id=row.resource_id, properties=_with_amount(row.properties))
             if _permitted(snapshot, asked, user, now, acts.get(row.resource_id, ())):
                 found.append(row.resource_id)
                 if len(found) == search.limit:

@@ -157,7 +157,7 @@ def with_users(
         assignments=Overlay.of(before.world.assignments).with_entries(assignments),
         held_gains=Overlay.of(before.world.held_gains).with_entries(held),
     )
-    users = {user_id: _prepare(before.engine, world, identity) for user_id, identity in identities.items()}
+    users = {user_id: prepare(before.engine, world, identity) for user_id, identity in identities.items()}
     return replace(
         before,
         facts_revision=revision,
@@ -174,11 +174,13 @@ def assemble(
     org: Mapping[str, Sequence[str]],
     world: MappingWorld,
     identities: Mapping[UUID, Identity],
+    engine: Engine | None = None,
 ) -> Snapshot:
-    """A snapshot of these facts under these rules; pure, so a draft is previewed by the same function."""
-    engine = Engine(rules.rule_set(content, version, BUILT_IN_PERMISSIONS), org)
+    """A snapshot of these facts under these rules; pure, so a draft is previewed by the same function. `engine` is
+    one of these rules and this `org`, where the caller has one already."""
+    engine = engine or engine_of(content, version, org)
     shared: dict[Derivation, Derivation] = {}
-    users = {user_id: _prepare(engine, world, identity, shared) for user_id, identity in identities.items()}
+    users = {user_id: prepare(engine, world, identity, shared) for user_id, identity in identities.items()}
     return Snapshot(
         facts_revision=revision,
         policy_version=version,
@@ -192,7 +194,12 @@ def assemble(
     )
 
 
-def _prepare(
+def engine_of(content: RuleSetInput, version: int, org: Mapping[str, Sequence[str]]) -> Engine:
+    """The engine of these rules, with the console's own."""
+    return Engine(rules.rule_set(content, version, BUILT_IN_PERMISSIONS), org)
+
+
+def prepare(
     engine: Engine, world: MappingWorld, identity: Identity, shared: dict[Derivation, Derivation] | None = None
 ) -> SnapshotUser:
     """The identity ready to be decided about. Users who are in the same group have equal derivations: with `shared`

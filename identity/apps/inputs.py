@@ -80,7 +80,7 @@ class ApplicationInput(_Input):
     recording: Literal["strict", "buffered"] = "strict"
     released_claims: tuple[Code, ...] = ("name", "preferred_username", "roles")
     claim_aliases: Mapping[str, str] = {}
-    rights: tuple[Literal["search", "audit", "explain", "bundle"], ...] = ()
+    rights: tuple[Literal["search", "subjects", "explain", "audit", "bundle"], ...] = ()
 
 
 class OidcOptions(_Input):

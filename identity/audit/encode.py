@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -20,8 +20,7 @@ _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
 TEXT_MAX = 4_000
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A record ready to be written; `personal` is (field, salt, value)."""
 
     retention_class: str
@@ -33,25 +32,26 @@ class Stored:
 
 def encode(call: Call, records: Sequence[Record], revision: int | None) -> list[Stored]:
     """The call's records as stored values; `revision` is the facts revision that their transaction commits."""
-    common = _common(call)
-    return [_one(call, record, common, revision) for record in records]
+    common, at = _common(call), stamp(call.now)
+    return [_one(call, record, common, at, revision) for record in records]
 
 
 def _common(call: Call) -> dict[str, Any]:
-    actor = call.actor
+    kind, actor_id, name, _, person, session = call.actor
+    actor: dict[str, Any] = {"kind": kind, "id": actor_id, "name": name}
+    if person:
+        actor["person"] = person
     common: dict[str, Any] = {
-        "actor": {"kind": actor.kind, "id": actor.id, "name": actor.name},
+        "actor": actor,
         "ip": call.origin.ip,
         "request_id": call.request_id,
         "user_agent": call.origin.user_agent[:256],
         "v": 1,
     }
-    if actor.person:
-        common["actor"]["person"] = actor.person
     if call.origin.trace:
         common["trace_id"] = call.origin.trace.partition("-")[0]
-    if actor.session:
-        common["session"] = actor.session
+    if session:
+        common["session"] = session
     if call.reason:
         common["why"] = call.reason[:TEXT_MAX]
     if call.reference:
@@ -63,39 +63,43 @@ _FIELDS = (
     *("user", "person", "session", "application", "resource_type", "resource_id", "action", "intent"),
     *("policy_version", "facts_revision", "before", "after", "input"),
 )
+_values = attrgetter(*_FIELDS)
 
 
-def _one(call: Call, record: Record, common: dict[str, Any], revision: int | None) -> Stored:
-    body = {**common, "result": record.result}
+def _one(call: Call, record: Record, common: dict[str, Any], at: str, revision: int | None) -> Stored:
+    body = common | {name: value for name, value in zip(_FIELDS, _values(record), strict=True) if value is not None}
+    body["result"] = record.result
     if record.reason:
         body["reason"] = record.reason
-    for name in _FIELDS:
-        value = getattr(record, name)
-        if value is not None:
-            body[name] = value
     if revision is not None and "facts_revision" not in body:
         body["facts_revision"] = revision
     if record.rules:
         body["rules"] = record.rules
     if record.data:
         body["data"] = record.data
-    begin = lead(record.id, stamp(call.now)) + f'{record.kind}",'.encode()
-    personal = []
+    begin = b'%b%b",' % (lead(record.id, at), record.kind.encode())
+    personal: tuple[tuple[str, bytes, str], ...] = ()
     if record.personal:
-        hashes = {}
-        for name, value in sorted(record.personal.items()):
-            salt = secrets.token_bytes(16)
-            kept = value[:TEXT_MAX]
-            hashes[name] = hashlib.sha256(salt + kept.encode("utf-8", "replace")).hexdigest()
-            personal.append((name, salt, kept))
-        begin += b'"personal":' + orjson.dumps(hashes) + b","
+        hashes, personal = _salted(record.personal)
+        begin += b'"personal":%b,' % orjson.dumps(hashes)
     return Stored(
         class_of(record.kind),
         call.now,
         record.id,
         begin + orjson.dumps(body, option=_OPTIONS, default=_default)[1:],
-        tuple(personal),
+        personal,
     )
+
+
+def _salted(values: Mapping[str, str]) -> tuple[dict[str, str], tuple[tuple[str, bytes, str], ...]]:
+    """The salted hashes of personal values, which the body holds, and what is stored beside it."""
+    hashes, personal = {}, []
+    for name, value in sorted(values.items()):
+        salt = secrets.token_bytes(16)
+        kept = value[:TEXT_MAX]
+        hashes[name] = hashlib.sha256(salt + kept.encode("utf-8", "replace")).hexdigest()
+        personal.append((name, salt, kept))
+    return hashes, tuple(personal)
 
 
 def lead(record_id: UUID, at: str) -> bytes:

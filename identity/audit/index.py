@@ -1,4 +1,8 @@
-"""The finder: derives the search index from the records, a few hundred milliseconds behind them."""
+"""The finder: derives the search index from the records, a few hundred milliseconds behind them.
+
+What has a column of its own is found by it. Words are kept of all other text (names, reasons, references, personal
+values); a decision has none but those, and most decisions none at all.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +13,102 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, delete, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord
-from identity.audit.tail import read_tail
-from identity.core.db import Database
+from identity.audit.bulk import RecordRow
+from identity.audit.find_rows import Entry, insert_entries
+from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord, AuditWord
+from identity.audit.tail import read_plain_tail
+from identity.core.db import Database, from_micros, to_micros
+from identity.core.errors import Stale
 
 CHUNK = 2_000
+SQLITE_CHUNK = 250
+"""Fewer at once on SQLite: while they are written, nobody else can write."""
+WORD_MAX = 64
+# Text that says nothing, or stands in a column of the index.
+_UNSEARCHED = frozenset(
+    {
+        *("id", "at", "kind", "result", "reason", "application", "request_id", "user", "person", "session", "action"),
+        *("intent", "resource_type"),
+    }
+)
 
 
 def index_new(database: Database, now: datetime) -> int:
     """Index the records that have come since the last run; the number of records."""
+    limit = SQLITE_CHUNK if database.is_sqlite else CHUNK
     total = 0
     while True:
-        with database.write() as connection:
-            done, more = _chunk(connection, now)
+        done, more = _chunk(database, limit, now)
         total += done
         if not more:
             return total
 
 
-def _chunk(connection: Connection, now: datetime) -> tuple[int, bool]:
-    position = connection.execute(select(AuditFindProgress.position)).scalar_one_or_none()
-    if position is None:
-        connection.execute(insert(AuditFindProgress).values(slot=1, position=0, complete_to=None))
-        position = 0
-    tail = read_tail(connection, position, CHUNK, now)
-    personal = _personal(connection, [(raw.retention_class, raw.at, raw.id) for raw in tail.rows])
-    found = [
-        entry
-        for raw in tail.rows
-        for entry in entries(raw.retention_class, raw.id, raw.at, orjson.loads(raw.body), personal.get(raw.id, ""))
-    ]
-    if found:
-        maker: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        for start in range(0, len(found), 500):
-            connection.execute(maker(AuditFind.__table__).values(found[start : start + 500]).on_conflict_do_nothing())
-    connection.execute(update(AuditFindProgress).values(position=tail.position, complete_to=tail.complete_to))
+def _chunk(database: Database, limit: int, now: datetime) -> tuple[int, bool]:
+    """Read and derive outside the transaction that writes: it is short, and on SQLite the only one there can be."""
+    with database.read() as connection:
+        position = connection.execute(select(AuditFindProgress.position)).scalar_one_or_none()
+        tail = read_plain_tail(connection, position or 0, limit, now)
+    found: list[Entry] = []
+    private: list[tuple[RecordRow, dict[str, Any]]] = []
+    for row in tail.rows:
+        body = orjson.loads(row[2])
+        if "personal" in body:
+            private.append((row, body))
+        else:
+            found += entries(row, body, "")
+    with database.write() as connection:
+        if not database.is_sqlite:
+            # Derived, and with its position: what a crash loses is derived again.
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        if position is None:
+            maker: Any = sqlite.insert if database.is_sqlite else postgresql.insert
+            connection.execute(
+                maker(AuditFindProgress).values(slot=1, position=0, complete_to=None).on_conflict_do_nothing()
+            )
+        done = connection.execute(
+            update(AuditFindProgress)
+            .where(AuditFindProgress.position == (position or 0))
+            .values(position=tail.position, complete_to=tail.complete_to)
+        )
+        if done.rowcount != 1:
+            raise Stale("Another process is indexing.", code="lease_lost")
+        # Personal values as they are now: what was erased since is in no index.
+        keys = [(name, from_micros(at), UUID(bytes=record_id)) for (at, record_id, _, name), _ in private]
+        values = _personal(connection, keys)
+        for (row, body), key in zip(private, keys, strict=True):
+            found += entries(row, body, values.get(key[2], ""))
+        insert_entries(connection, found)
     return len(tail.rows), tail.more
 
 
-def index_again(connection: Connection, retention_class: str, at: datetime, record_id: UUID) -> None:
-    """Derive one record's index rows anew, after its personal values were erased."""
+def forget(connection: Connection, retention_class: str, at: datetime, record_id: UUID) -> None:
+    """Take one record out of the index, while its personal values are still known: a word is found by itself only."""
+    made = _entries_of(connection, retention_class, at, record_id)
+    keys = [(word, at, record_id, one.item) for one in made for word in one.words]
+    key = tuple_(AuditWord.word, AuditWord.at, AuditWord.record_id, AuditWord.item)
+    for start in range(0, len(keys), 200):
+        connection.execute(delete(AuditWord).where(key.in_(keys[start : start + 200])))
+    connection.execute(delete(AuditFind).where(AuditFind.record_id == record_id))
+
+
+def index_one(connection: Connection, retention_class: str, at: datetime, record_id: UUID) -> None:
+    """Derive one record's index rows anew, after `forget`."""
+    insert_entries(connection, _entries_of(connection, retention_class, at, record_id))
+
+
+def _entries_of(connection: Connection, retention_class: str, at: datetime, record_id: UUID) -> list[Entry]:
     body = connection.execute(
         select(AuditRecord.body).where(
             AuditRecord.retention_class == retention_class, AuditRecord.at == at, AuditRecord.id == record_id
         )
     ).scalar_one()
     personal = _personal(connection, [(retention_class, at, record_id)]).get(record_id, "")
-    connection.execute(delete(AuditFind).where(AuditFind.record_id == record_id))
-    connection.execute(
-        insert(AuditFind).values(list(entries(retention_class, record_id, at, orjson.loads(body), personal)))
-    )
+    row = (to_micros(at), record_id.bytes, body, retention_class)
+    return list(entries(row, orjson.loads(body), personal))
 
 
 def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) -> dict[UUID, str]:
@@ -76,37 +123,49 @@ def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) ->
     return found
 
 
-def entries(
-    retention_class: str, record_id: UUID, at: datetime, body: dict[str, Any], personal: str
-) -> Iterator[dict[str, Any]]:
-    """The index rows of one record: one, and one more for each item of a batch."""
-    data = body.get("data", {})
-    items = data.get("items", []) if isinstance(data, dict) else []
-    for number, item in enumerate([{}, *items]):
+def entries(row: RecordRow, body: dict[str, Any], personal: str) -> Iterator[Entry]:
+    """The index rows of one record: one, and one more for each item of a batch, which has no words of its own."""
+    get = body.get
+    data = get("data")
+    at, record_id, _, retention_class = row
+    common = (record_id, at, retention_class, body["kind"], body["actor"]["id"], body["request_id"])
+    yield Entry(
+        *common,
+        0,
+        body["result"],
+        get("reason", ""),
+        get("person"),
+        get("user"),
+        get("application"),
+        get("resource_type"),
+        get("resource_id"),
+        get("action"),
+        words(_searched(retention_class, body, data, personal)),
+    )
+    items = data.get("items", ()) if isinstance(data, dict) else ()
+    for number, item in enumerate(items, 1):
         source = {**body, **item}
-        yield {
-            "record_id": record_id,
-            "item": number,
-            "at": at,
-            "class": retention_class,
-            "kind": body["kind"],
-            "result": source["result"],
-            "reason": source.get("reason", ""),
-            "actor": body["actor"]["id"],
-            "person": _uuid(source.get("person")),
-            "user_id": _uuid(source.get("user")),
-            "application": source.get("application"),
-            "resource_type": source.get("resource_type"),
-            "resource_id": source.get("resource_id"),
-            "action": source.get("action"),
-            "request_id": body["request_id"],
-            "words": words(_searched(body, item, personal)),
-        }
+        get = source.get
+        yield Entry(
+            *common,
+            number,
+            source["result"],
+            get("reason", ""),
+            get("person"),
+            get("user"),
+            get("application"),
+            get("resource_type"),
+            get("resource_id"),
+            get("action"),
+            (),
+        )
 
 
-def words(source: str) -> str:
-    """Search tokens: words of letters and digits, and every pair of neighbouring Chinese characters."""
-    tokens: dict[str, None] = {}
+def words(source: str) -> tuple[str, ...]:
+    """Search words: runs of letters and digits, and every pair of neighbouring Chinese characters."""
+    if not source:
+        return ()
+    found: dict[str, None] = {}
     run = ""
     for char in unicodedata.normalize("NFKC", source).casefold() + " ":
         wide = "\u3400" <= char <= "\u9fff"
@@ -115,24 +174,23 @@ def words(source: str) -> str:
             continue
         if run:
             chinese = "\u3400" <= run[-1] <= "\u9fff"
-            parts = [run[n : n + 2] for n in range(max(len(run) - 1, 1))] if chinese else [run]
-            tokens.update(dict.fromkeys(parts))
+            parts = [run[n : n + 2] for n in range(max(len(run) - 1, 1))] if chinese else [run[:WORD_MAX]]
+            found.update(dict.fromkeys(parts))
         run = char if char.isalnum() else ""
-    return f" {' '.join(tokens)} "
+    return tuple(found)
 
 
-def _searched(body: dict[str, Any], item: dict[str, Any], personal: str) -> str:
-    data = {name: value for name, value in body.get("data", {}).items() if name != "items"}
-    parts = [
-        body["actor"]["id"],
-        body["actor"]["name"],
-        body.get("why", ""),
-        body.get("reference", ""),
-        personal,
-    ]
-    parts += [str(value) for value in (*data.values(), *(item or body).values()) if isinstance(value, str)]
+def _searched(retention_class: str, body: dict[str, Any], data: Any, personal: str) -> str:
+    """The text of a record that no column holds."""
+    parts = [body["why"]] if "why" in body else []
+    if "reference" in body:
+        parts.append(body["reference"])
+    if personal:
+        parts.append(personal)
+    if data:
+        parts += [value for name, value in data.items() if isinstance(value, str)]
+    if retention_class != "decision":
+        actor = body["actor"]
+        parts += [actor["id"], actor["name"]]
+        parts += [value for name, value in body.items() if isinstance(value, str) and name not in _UNSEARCHED]
     return " ".join(parts)[:8_000]
-
-
-def _uuid(value: Any) -> UUID | None:
-    return UUID(value) if value else None

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     SIGN_IN_REFUSED = "login.application.refused"
     FACTOR_ENROLLED = "login.factor.enrolled"
     FACTOR_REMOVED = "login.factor.removed"
+    CREDENTIALS_FORGOTTEN = "login.credentials.forgotten"
     FACTOR_REFUSED = "login.factor.refused"
     RECOVERY_CODE_USED = "login.recovery_code.used"
     PASSWORD_CHANGED = "login.password.changed"  # noqa: S105
@@ -76,6 +77,16 @@ class Kind(StrEnum):
     ASSIGNMENT_ADDED = "roles.assignment.added"
     ASSIGNMENT_REVOKED = "roles.assignment.revoked"
     POLICY_PUBLISHED = "roles.policy.published"
+    DRAFT_CREATED = "roles.draft.created"
+    DRAFT_CHANGED = "roles.draft.changed"
+    DRAFT_REBASED = "roles.draft.rebased"
+    DRAFT_DISCARDED = "roles.draft.discarded"
+    DRAFT_PROPOSED = "roles.draft.proposed"
+    DRAFT_WITHDRAWN = "roles.draft.withdrawn"
+    DRAFT_DECIDED = "roles.draft.decided"
+    SECOND_PERSON_PROPOSED = "roles.second_person.proposed"
+    SECOND_PERSON_DECIDED = "roles.second_person.decided"
+    POLICY_CHECKED = "roles.check.asked"
     GAIN_HELD = "roles.gain.held"
     GAIN_RELEASED = "roles.gain.released"
     MITIGATION_ADDED = "roles.mitigation.added"
@@ -110,6 +121,8 @@ class Kind(StrEnum):
 
     REPORT_MADE = "reports.report.made"
     REPORT_READ = "reports.report.read"
+    HOLDINGS_READ = "reports.holdings.read"
+    CHECK_EXPORTED = "reports.check.exported"
     SCHEDULE_CHANGED = "reports.schedule.changed"
     ALARM_RAISED = "alarms.alarm.raised"
     ALARM_SEEN = "alarms.alarm.acknowledged"
@@ -163,6 +176,7 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SIGN_IN_REFUSED: "{actor} was not let into {application}",
     Kind.FACTOR_ENROLLED: "{actor} added a second factor",
     Kind.FACTOR_REMOVED: "A second factor of {person} was removed",
+    Kind.CREDENTIALS_FORGOTTEN: "What {person} could sign in with was removed",
     Kind.FACTOR_REFUSED: "A second factor of {person} was refused",
     Kind.RECOVERY_CODE_USED: "{actor} used a recovery code",
     Kind.PASSWORD_CHANGED: "{actor} changed the password of {person}",
@@ -201,8 +215,8 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.USER_RENAMED: "{actor} renamed the user {login}",
     Kind.USER_LINKED: "{actor} linked a directory account to {login}",
     Kind.USER_PROFILE_CHANGED: "{actor} changed the profile of {login}",
-    Kind.ORG_UNIT_CREATED: "{actor} created the unit {resource}",
-    Kind.ORG_UNIT_CHANGED: "{actor} changed the unit {resource}",
+    Kind.ORG_UNIT_CREATED: "{actor} created the unit {object}",
+    Kind.ORG_UNIT_CHANGED: "{actor} changed the unit {object}",
     Kind.EMPLOYMENT_CHANGED: "{actor} changed the employment of {login}",
     Kind.GROUP_CREATED: "{actor} created the group {group}",
     Kind.GROUP_CHANGED: "{actor} changed the group {group}",
@@ -210,20 +224,30 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.GROUP_MEMBER_REMOVED: "{actor} took {person} out of the group {group}",
     Kind.GROUP_NESTED: "{actor} nested a group in {group}",
     Kind.GROUP_UNNESTED: "{actor} took a group out of {group}",
-    Kind.ROLE_CREATED: "{actor} created the role {resource}",
-    Kind.ROLE_CHANGED: "{actor} changed the role {resource}",
-    Kind.ASSIGNMENT_ADDED: "{actor} assigned the role {resource}",
-    Kind.ASSIGNMENT_REVOKED: "{actor} revoked the role {resource}",
-    Kind.POLICY_PUBLISHED: "{actor} published policy version {resource}",
-    Kind.GAIN_HELD: "The role {resource} was held back from {person}: it would join separated duties",
-    Kind.GAIN_RELEASED: "The role {resource} is no longer held back from {person}",
-    Kind.MITIGATION_ADDED: "{actor} accepted that {person} breaks the duty rule {resource}, under a control",
-    Kind.MITIGATION_ENDED: "{actor} ended the control for the duty rule {resource} of {person}",
+    Kind.ROLE_CREATED: "{actor} created the role {object}",
+    Kind.ROLE_CHANGED: "{actor} changed the role {object}",
+    Kind.ASSIGNMENT_ADDED: "{actor} assigned the role {object} to {person}",
+    Kind.ASSIGNMENT_REVOKED: "{actor} took the role {object} from {person}",
+    Kind.POLICY_PUBLISHED: "{actor} published policy version {object}",
+    Kind.DRAFT_CREATED: "{actor} began a draft, policy version {object}",
+    Kind.DRAFT_CHANGED: "{actor} changed the draft {object}",
+    Kind.DRAFT_REBASED: "{actor} brought a draft up to date, now {object}",
+    Kind.DRAFT_DISCARDED: "{actor} discarded the draft {object}",
+    Kind.DRAFT_PROPOSED: "{actor} proposed to publish the draft {object}",
+    Kind.DRAFT_WITHDRAWN: "{actor} withdrew the proposed draft {object}",
+    Kind.DRAFT_DECIDED: "{actor} decided on the draft {object}",
+    Kind.SECOND_PERSON_PROPOSED: "{actor} proposed to change whether a second person publishes rules",
+    Kind.SECOND_PERSON_DECIDED: "{actor} decided whether a second person publishes rules",
+    Kind.POLICY_CHECKED: "{actor} asked what policy version {object} would do",
+    Kind.GAIN_HELD: "The role {object} was held back from {person}: it would join separated duties",
+    Kind.GAIN_RELEASED: "The role {object} is no longer held back from {person}",
+    Kind.MITIGATION_ADDED: "{actor} accepted that {person} breaks the duty rule {object}, under a control",
+    Kind.MITIGATION_ENDED: "{actor} ended the control for the duty rule {object} of {person}",
     Kind.DUTIES_REPORTED: "Separated duties were checked",
     Kind.ADMIN_GRANT_ADDED: "{actor} gave a right to grant roles",
     Kind.ADMIN_GRANT_REVOKED: "{actor} took a right to grant roles away",
-    Kind.PROPOSAL_MADE: "{actor} proposed the administration role {resource} for {person}",
-    Kind.PROPOSAL_DECIDED: "{actor} decided on the administration role {resource} for {person}",
+    Kind.PROPOSAL_MADE: "{actor} proposed the administration role {object} for {person}",
+    Kind.PROPOSAL_DECIDED: "{actor} decided on the administration role {object} for {person}",
     Kind.APPLICATION_CREATED: "{actor} created the application {application}",
     Kind.APPLICATION_CHANGED: "{actor} changed the application {application}",
     Kind.APPLICATION_FACE_CHANGED: "{actor} changed how {application} signs in",
@@ -231,31 +255,33 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.RESOURCES_REGISTERED: "{application} registered resources",
     Kind.APPLICATION_SECRET_SET: "{actor} set a secret of {application}",
     Kind.SHIPPING_CHANGED: "{actor} changed where the record is shipped to",
-    Kind.DIRECTORY_CHANGED: "{actor} changed the directory {resource}",
-    Kind.SYNC_STARTED: "A sync of {resource} started",
-    Kind.SYNC_FINISHED: "A sync of {resource} finished",
-    Kind.SYNC_HELD: "A sync of {resource} was held",
-    Kind.SYNC_FAILED: "A sync of {resource} failed",
-    Kind.SYNC_APPROVED: "{actor} approved a held sync of {resource}",
-    Kind.SYNC_REJECTED: "{actor} rejected a held sync of {resource}",
-    Kind.SYNC_UNDONE: "{actor} took a sync of {resource} back",
-    Kind.SYNC_RESUMED: "{actor} resumed the sync of {resource}",
-    Kind.SYNC_DECIDED: "{actor} decided a conflict of {resource}",
-    Kind.KEY_CREATED: "{actor} created a key for {resource}",
-    Kind.KEY_ROTATED: "{actor} rotated the key for {resource}",
+    Kind.DIRECTORY_CHANGED: "{actor} changed the directory {object}",
+    Kind.SYNC_STARTED: "A sync of {object} started",
+    Kind.SYNC_FINISHED: "A sync of {object} finished",
+    Kind.SYNC_HELD: "A sync of {object} was held",
+    Kind.SYNC_FAILED: "A sync of {object} failed",
+    Kind.SYNC_APPROVED: "{actor} approved a held sync of {object}",
+    Kind.SYNC_REJECTED: "{actor} rejected a held sync of {object}",
+    Kind.SYNC_UNDONE: "{actor} took a sync of {object} back",
+    Kind.SYNC_RESUMED: "{actor} resumed the sync of {object}",
+    Kind.SYNC_DECIDED: "{actor} decided a conflict of {object}",
+    Kind.KEY_CREATED: "{actor} created a key for {object}",
+    Kind.KEY_ROTATED: "{actor} rotated the key for {object}",
     Kind.REPORT_MADE: "{actor} made a report",
     Kind.REPORT_READ: "{actor} read a report",
+    Kind.HOLDINGS_READ: "{actor} looked up who held what",
+    Kind.CHECK_EXPORTED: "{actor} exported what policy version {object} would do",
     Kind.SCHEDULE_CHANGED: "{actor} changed the schedule of a report",
-    Kind.ALARM_RAISED: "An alarm was raised: {resource}",
+    Kind.ALARM_RAISED: "An alarm was raised: {object}",
     Kind.ALARM_SEEN: "{actor} acknowledged an alarm",
-    Kind.ALARM_SET: "{actor} changed the alarm {resource}",
+    Kind.ALARM_SET: "{actor} changed the alarm {object}",
     Kind.AUDIT_SEARCHED: "{actor} searched the audit",
     Kind.SEARCH_SAVED: "{actor} changed a saved search",
     Kind.AUDIT_EXPORTED: "{actor} exported audit records",
     Kind.AUDIT_READ: "{actor} read an audit record",
     Kind.DECISION_EXPLAINED: "{actor} read why {person} may or may not {action} {resource}",
     Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",
-    Kind.AUDIT_PURGED: "Audit records of {resource} were removed after their retention",
+    Kind.AUDIT_PURGED: "Audit records of {object} were removed after their retention",
     Kind.RETENTION_CHANGED: "The retention of the audit was changed",
     Kind.ANCHOR_LATE: "Audit records wait too long for their anchor",
     Kind.ANCHOR_RECOVERED: "Audit records reach their anchor again",

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
@@ -225,7 +226,15 @@ def split_notes(text: str) -> list[str]:
 
 def stamp(at: datetime) -> str:
     """A time as it stands in notes and records: UTC, microseconds, Z; always 27 characters."""
-    return f"{at.astimezone(UTC).isoformat(timespec='microseconds')[:26]}Z"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    begin = _second(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second)
+    return f"{begin}{utc.microsecond:06d}Z"
+
+
+@lru_cache(64)
+def _second(year: int, month: int, day: int, hour: int, minute: int, second: int) -> str:
+    """The beginning of all stamps of a second: most are asked for many times."""
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}."
 
 
 def _time(text: str) -> datetime:

@@ -326,3 +326,48 @@ Purged = TypedDict("Purged", {"class": str, "from": str, "until": str, "days": i
 class AnchorGap(TypedDict):
     gap_s: float
     bound_s: float
+
+
+class Draft(TypedDict):
+    """The draft's row, its title, and the state after the act."""
+
+    draft: str
+    title: str
+    state: str
+
+
+class PolicyChecked(TypedDict):
+    """`before` is the version compared with; `days` of recorded decisions are replayed."""
+
+    check: str
+    kind: str
+    before: NotRequired[int]
+    days: NotRequired[int]
+
+
+class CheckExported(TypedDict):
+    """Which check, and by what its rows were narrowed."""
+
+    check: str
+    application: NotRequired[str]
+    kind: NotRequired[str]
+    change: NotRequired[str]
+    name: NotRequired[str]
+    q: NotRequired[str]
+
+
+class HoldingsRead(TypedDict):
+    """The day asked about (ISO 8601), by whom it was narrowed, and how many rows were shown."""
+
+    day: str
+    as_known_today: bool
+    rows: int
+    person: NotRequired[str]
+    application: NotRequired[str]
+    role: NotRequired[str]
+
+
+class CredentialsForgotten(TypedDict):
+    """Names of the tables from which something was deleted."""
+
+    kinds: list[str]

@@ -12,6 +12,7 @@ from identity.audit import payload_types as types
 from identity.audit.kinds import Kind
 
 _OF_AREA: Mapping[str, type] = {
+    "roles.draft": types.Draft,
     "people.group": types.GroupChanged,
     "people.group_member": types.GroupChanged,
     "people": types.MaybeSource,
@@ -19,6 +20,8 @@ _OF_AREA: Mapping[str, type] = {
 
 _NOTHING = frozenset(
     {
+        Kind.SECOND_PERSON_PROPOSED,
+        Kind.SECOND_PERSON_DECIDED,
         Kind.SIGN_IN_REFUSED,
         Kind.FACTOR_REFUSED,
         Kind.RECOVERY_CODE_USED,
@@ -43,6 +46,10 @@ _NOTHING = frozenset(
     }
 )
 _OF_KIND: Mapping[Kind, type] = {
+    Kind.CREDENTIALS_FORGOTTEN: types.CredentialsForgotten,
+    Kind.POLICY_CHECKED: types.PolicyChecked,
+    Kind.CHECK_EXPORTED: types.CheckExported,
+    Kind.HOLDINGS_READ: types.HoldingsRead,
     Kind.SESSION_STARTED: types.SessionBegun,
     Kind.SESSION_RENEWED: types.SessionBegun,
     Kind.SESSION_REFUSED: types.Login,

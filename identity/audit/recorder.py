@@ -17,8 +17,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity.audit.buffered import Buffered
+from identity.audit.direct import direct
 from identity.audit.encode import Stored, encode
-from identity.audit.store import DirectCopy, insert_missing, insert_records, take
+from identity.audit.store import insert_missing, insert_records, take
 from identity.core.db import Base, Database, in_transaction
 from identity.core.errors import Conflict, Unavailable
 from identity.core.record import Call, Record
@@ -28,6 +29,8 @@ QUEUE_BYTES_MAX = 64 * 1_048_576
 BATCH_MAX = 1_000
 WAIT_S = 10.0
 IDLE_S = 0.2
+# When many ask at once, the next batch waits this long for the rest of them: a commit costs what ten records do.
+GATHER_S, MANY = 0.001, 4
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +50,17 @@ class SingleUse:
 
 
 class _Job:
-    """What one request hands over. `done` is held until it is durable or has failed; a buffered one has no waiter."""
+    """What one request hands over. `done` is held until it is durable or has failed; a buffered one has no waiter.
 
-    __slots__ = ("application", "done", "error", "lost", "refusals", "rows", "size", "stored", "tried")
+    Of a batch only the first waiter is woken, and each wakes the one behind it (`following`) when it is its turn: woken
+    all at once they would only stand in line for the interpreter's lock, and be put to sleep again. One that has given
+    up (`gone`) is left out, or passes it on when the batch was done just then.
+    """
+
+    __slots__ = (
+        *("application", "done", "ended", "error", "following", "gone", "lost", "packed", "refusals", "rows", "size"),
+        *("stored", "tried"),
+    )
 
     def __init__(
         self,
@@ -57,17 +68,19 @@ class _Job:
         rows: Sequence[SingleUse] = (),
         refusals: Sequence[Stored] = (),
         application: str | None = None,
+        packed: Sequence[Any] = (),
     ) -> None:
         self.stored = stored
         self.rows = rows
         self.refusals = refusals
         self.application = application
-        self.size = sum(len(one.body) for one in stored)
+        self.packed = packed
+        self.size = sum([len(one.body) for one in stored])
         self.done: LockType = allocate_lock()
         self.done.acquire()
         self.error: Exception | None = None
-        self.lost = False
-        self.tried = False
+        self.following: _Job | None = None
+        self.ended = self.gone = self.lost = self.tried = False
 
 
 class Recorder:
@@ -84,13 +97,14 @@ class Recorder:
         self._database = database
         self._queue_max, self._queue_bytes_max = queue_max, queue_bytes_max
         self._buffered = buffered
-        self._direct = None if database.is_sqlite else DirectCopy(database)
+        self._direct = direct(database)
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._again: list[_Job] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._jobs = 0
         self._bytes = 0
+        self._recent = 0
         self._stopping = False
         self._counts: dict[str, float] = dict.fromkeys(
             ("records", "commits", "commit_s", "commit_s_max", "failed", "full"), 0
@@ -112,12 +126,16 @@ class Recorder:
             raise RuntimeError("a thread with an open transaction may not wait for the recorder")
         if not records and not rows:
             return
-        refusals = [row.refusal for row in rows if row.refusal is not None]
-        job = _Job(encode(call, records, None), rows, encode(call, refusals, None) if refusals else ())
+        stored = encode(call, records, None)
+        if rows:
+            refusals = [row.refusal for row in rows if row.refusal is not None]
+            job = _Job(stored, rows, encode(call, refusals, None) if refusals else ())
+        else:
+            plain = not any(one.personal for one in stored)
+            job = _Job(stored, packed=self._direct.pack(stored) if plain else ())
         if not self._put(job):
             raise Unavailable("The service cannot record this now.", "audit queue is full", code="audit_full")
-        if not job.done.acquire(timeout=WAIT_S):
-            raise Unavailable("The service cannot record this now.", "audit commit takes too long", code="audit_slow")
+        self._wait(job)
         if job.error is not None:
             raise Unavailable("The service cannot record this now.", str(job.error), code="audit_failed")
         if job.lost:
@@ -149,6 +167,17 @@ class Recorder:
         if self._buffered is not None:
             self._buffered.close()
 
+    def _wait(self, job: _Job) -> None:
+        """Until the job has ended; raises `Unavailable` when that takes too long."""
+        in_time = job.done.acquire(timeout=WAIT_S)
+        if not in_time:
+            with self._lock:
+                job.gone = True
+        if (in_time or job.ended) and job.following is not None:
+            job.following.done.release()
+        if not in_time:
+            raise Unavailable("The service cannot record this now.", "audit commit takes too long", code="audit_slow")
+
     def _put(self, job: _Job) -> bool:
         with self._lock:
             if self._stopping or self._jobs >= self._queue_max or self._bytes + job.size > self._queue_bytes_max:
@@ -174,18 +203,20 @@ class Recorder:
                 break
             if self._buffered is not None:
                 self._buffered.settle_others(self._database)
-        if self._direct is not None:
-            self._direct.close()
+        self._direct.close()
 
     def _gather(self) -> list[_Job]:
         batch, self._again = self._again[:BATCH_MAX], self._again[BATCH_MAX:]
         try:
             job = self._queue.get(timeout=IDLE_S)
+            if self._recent >= MANY and not self._stopping:
+                time.sleep(GATHER_S)
             while job is not None:
                 batch.append(job)
                 job = self._queue.get_nowait() if len(batch) < BATCH_MAX else None
         except Empty:
             pass
+        self._recent = len(batch)
         return batch
 
     def _commit(self, batch: list[_Job]) -> None:
@@ -226,17 +257,21 @@ class Recorder:
         self._finish([job for job in batch if job.application is None or not keep], error)
 
     def _finish(self, batch: list[_Job], error: Exception | None) -> None:
+        following: _Job | None = None
         with self._lock:
             self._jobs -= len(batch)
-            self._bytes -= sum(job.size for job in batch)
-        for job in batch:
-            job.error = error
-            job.done.release()
+            self._bytes -= sum([job.size for job in batch])
+            for job in reversed(batch):
+                job.error = error
+                job.ended = True
+                if not job.gone and job.application is None:
+                    job.following, following = following, job
+        if following is not None:
+            following.done.release()
 
     def _write(self, batch: list[_Job]) -> None:
-        plain = not any(job.rows or job.application for job in batch)
-        if self._direct is not None and plain and not any(one.personal for job in batch for one in job.stored):
-            self._direct.write([one for job in batch for one in job.stored])
+        if all(job.packed for job in batch):
+            self._direct.write([part for job in batch for part in job.packed])
             return
         with self._database.write() as connection:
             _take_rows(connection, batch)

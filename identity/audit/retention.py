@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, text, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, text, tuple_, update
 
-from identity.audit.index import index_again
+from identity.audit.index import forget, index_one
 from identity.audit.kinds import CLASSES, Kind
-from identity.audit.models import AuditFind, AuditPersonal, AuditPurge, AuditRecord, AuditTombstone
+from identity.audit.models import AuditFind, AuditPersonal, AuditPurge, AuditRecord, AuditTombstone, AuditWord
 from identity.core.errors import Invalid, NotFound
 from identity.core.record import Record
 from identity.core.unit import Unit
@@ -68,6 +68,8 @@ def purge_buried(unit: Unit) -> int:
         remove = _drop if connection.dialect.name == "postgresql" else _delete
         remove(connection, name, start, end)
         inside = (AuditFind.retention_class == name, AuditFind.at >= start, AuditFind.at < end)
+        gone = select(AuditFind.at, AuditFind.record_id).where(*inside)
+        connection.execute(delete(AuditWord).where(tuple_(AuditWord.at, AuditWord.record_id).in_(gone)))
         connection.execute(delete(AuditFind).where(*inside))
         connection.execute(
             update(AuditPurge)
@@ -104,6 +106,7 @@ def redact(unit: Unit, record_id: UUID, fields: Sequence[str]) -> None:
         AuditPersonal.at == found[1],
         AuditPersonal.record_id == record_id,
     )
+    forget(connection, found[0], found[1], record_id)
     done = connection.execute(
         update(AuditPersonal)
         .where(*of_record, AuditPersonal.field.in_(fields), AuditPersonal.value.is_not(None))
@@ -111,7 +114,7 @@ def redact(unit: Unit, record_id: UUID, fields: Sequence[str]) -> None:
     )
     if done.rowcount != len(set(fields)):
         raise NotFound("The record does not hold these personal values.", ", ".join(fields))
-    index_again(connection, found[0], found[1], record_id)
+    index_one(connection, found[0], found[1], record_id)
     unit.record(
         Record(
             kind=Kind.AUDIT_REDACTED,

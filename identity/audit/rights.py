@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 _ORDINARY = "SELECT, INSERT, UPDATE, DELETE"
 
 # Derived from the records and rebuilt at will.
-_DERIVED = frozenset({"audit_find", "audit_find_progress"})
+_DERIVED = frozenset({"audit_find", "audit_find_progress", "audit_word"})
 
 # The app's rights on the tables of the record; any other `audit_…` table that is not derived it may only read.
 _APP: Mapping[str, str] = {

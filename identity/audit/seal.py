@@ -210,13 +210,14 @@ class Sealer:
                 now = datetime.now(UTC)
                 if self._state is None:
                     self.take(now)
-                sealed = self.seal(now)
+                self.seal(now)
                 self.head(now)
                 self.anchor(now)
                 if now >= bury_at:
                     bury_at = now + timedelta(seconds=BURY_S)
                     self.bury(now)
-                if not sealed:
+                if self._taken().drained:
+                    # Also when there was something: many small rounds cost more than few.
                     stop.wait(TICK_S)
             except (Unavailable, Stale, Conflict) as error:
                 if error.code == "audit_history":

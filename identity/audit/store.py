@@ -6,59 +6,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.audit.encode import Stored
 from identity.audit.models import AuditPersonal
-from identity.core.db import Base, Database, is_outage, reachable, to_micros
-from identity.core.errors import Unavailable
+from identity.core.db import Base, to_micros
 
 _COPY = 'COPY audit_record ("class", at, id, body) FROM STDIN (FORMAT BINARY)'
 _INSERT = 'INSERT INTO audit_record ("class", at, id, body) VALUES '
 _TYPES = ["text", "timestamptz", "uuid", "bytea"]
 
 Row = tuple[type[Base], Mapping[str, Any]]
-
-
-class DirectCopy:
-    """A connection of the recorder's own, in autocommit: one COPY is one transaction and one exchange.
-
-    Not for SQLite, whose writers take turns by the database's lock.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection: psycopg.Connection[Any] | None = None
-
-    def write(self, stored: Sequence[Stored]) -> None:
-        """Return when these are durable; raises `Unavailable` when the database does not answer."""
-        try:
-            if self._connection is None:
-                self._connection = self._open()
-            with self._connection.cursor() as cursor:
-                _copy(cursor, stored)
-        except psycopg.Error as error:
-            self.close()
-            if is_outage(error):
-                raise Unavailable(
-                    "The service cannot reach its database.", str(error), code="database_unavailable"
-                ) from error
-            raise
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _open(self) -> psycopg.Connection[Any]:
-        with reachable():
-            pooled = self._database.engine.raw_connection()
-        pooled.detach()
-        connection: Any = pooled.dbapi_connection
-        connection.autocommit = True
-        return connection  # type: ignore[no-any-return]
 
 
 def insert_records(connection: Connection, stored: Sequence[Stored]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from identity.access.decide import Access, AccessRequest, Decided
+from identity.access.decide import Access, AccessRequest, Decided, evaluator, touches_duty
+from identity.access.recorded import item_of, record_of
+from identity.access.snapshot import Snapshot
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
@@ -16,6 +18,7 @@ from identity.core.db import Database
 from identity.core.errors import Invalid
 from identity.core.hot import HotCall, HotResponse, HotRoute
 from identity.core.record import Record
+from identity.core.secrets import new_id
 
 GUARD = "application credentials (HTTP Basic)"
 
@@ -65,62 +68,55 @@ class _Door:
         return self._callers.guarded(call, self._evaluations)
 
     def _evaluation(self, call: HotCall, app: App) -> HotResponse:
-        body = call.json()
-        snapshot = self._access.snapshot()
-        request = wire.parse(body, app, snapshot, self._callers.resolver(app, snapshot))
-        if self._access.touches_duty(request):
-            [(decided, record)] = self._perform(call, [request])
-        else:
-            decided, record = self._plain(call, app, request)
-        return HotResponse.json(200, wire.answer(decided, record, app))
+        return HotResponse.made_json(self._one(call, app, call.json()))
 
     def _evaluations(self, call: HotCall, app: App) -> HotResponse:
         body = call.json()
         if not isinstance(body, dict):
             raise Invalid("The request must be an object.", code="invalid_request")
         items = body.get("evaluations")
-        if not items:
-            return self._single(call, app, body, items)
+        if items is None or items == []:
+            # Without items the request is one evaluation (§7.1).
+            return HotResponse.made_json(self._one(call, app, body))
         if not isinstance(items, list) or len(items) > wire.EVALUATIONS_MAX:
             raise Invalid(f"evaluations must be a list of at most {wire.EVALUATIONS_MAX}.", code="invalid_request")
         stop = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(wire.semantic(body))
-        parsed = self._parse_items(body, items, app)
-        requests = [one for one in parsed if isinstance(one, AccessRequest)]
-        if any(self._access.touches_duty(one) for one in requests):
-            answers = self._perform_batch(call, app, parsed, stop)
-        else:
-            decided: list[tuple[Decided, Record]] = []
-            answers = _answers(parsed, lambda one: self._access.evaluate(one, call.now), decided, stop, app)
-            call.records.append(_batch(app.code, decided))
-            self._record(call, app)
-        return HotResponse.json(200, {"evaluations": answers})
-
-    def _parse_items(self, body: dict[str, Any], items: list[Any], app: App) -> list[AccessRequest | Invalid]:
         snapshot = self._access.snapshot()
-        resolve = self._callers.resolver(app, snapshot)
+        batch = _Batch(app, stop, self._parse_items(body, items, app, snapshot))
+        if touches_duty(snapshot, batch.requests):
+            self._perform(call, batch)
+        else:
+            batch.decide(evaluator(snapshot, call.now))
+            call.records.append(batch.record())
+            self._record(call, app)
+        return HotResponse.made_json(b'{"evaluations":[%b]}' % b",".join(batch.answers))
+
+    def _parse_items(
+        self, body: dict[str, Any], items: list[Any], app: App, snapshot: Snapshot
+    ) -> list[AccessRequest | Invalid]:
+        parse = wire.item_parser(body, app, snapshot, self._callers.resolver(app, snapshot))
         parsed: list[AccessRequest | Invalid] = []
         for item in items:
             try:
-                parsed.append(wire.parse(wire.merge(body, item), app, snapshot, resolve))
+                parsed.append(parse(item))
             except Invalid as error:
                 parsed.append(error)
         return parsed
 
-    def _single(self, call: HotCall, app: App, body: dict[str, Any], items: Any) -> HotResponse:
-        """Without items the request is one evaluation (§7.1)."""
-        if items is not None and items != []:
-            raise Invalid("evaluations must be a list.", code="invalid_request")
+    def _one(self, call: HotCall, app: App, body: Any) -> bytes:
+        """Decide one question, record it, and make the answer."""
         snapshot = self._access.snapshot()
         request = wire.parse(body, app, snapshot, self._callers.resolver(app, snapshot))
-        [(decided, record)] = (
-            self._perform(call, [request]) if self._access.touches_duty(request) else [self._plain(call, app, request)]
-        )
-        return HotResponse.json(200, wire.answer(decided, record, app))
-
-    def _plain(self, call: HotCall, app: App, request: AccessRequest) -> tuple[Decided, Record]:
-        decided = self._access.decide(call, request)
-        self._record(call, app)
-        return decided, call.records[-1]
+        if touches_duty(snapshot, (request,)):
+            with self._database.write() as connection:
+                self._access.lock(connection, [request])
+                decided = self._access.perform(connection, self._access.snapshot(), request, call.now)
+                call.records.append(record_of(request, decided))
+                self._recorder.write(connection, call, call.records, None)
+        else:
+            decided = self._access.decide(call, request, snapshot)
+            self._record(call, app)
+        return wire.answer(decided, str(call.records[-1].id), app)
 
     def _record(self, call: HotCall, app: App) -> None:
         """Durable before the answer leaves, unless the application chose not to wait; acts never come here."""
@@ -129,74 +125,53 @@ class _Door:
         else:
             self._recorder.submit(call, call.records)
 
-    def _perform(self, call: HotCall, requests: list[AccessRequest]) -> list[tuple[Decided, Record]]:
-        """Acts, their decision and its record stand or fall in one transaction (foundations §4)."""
+    def _perform(self, call: HotCall, batch: _Batch) -> None:
+        """A batch with acts in it: they, their decisions and their record stand or fall in one transaction (foundations
+        §4); its locks in sorted order, nothing decided behind the item that ends it."""
         with self._database.write() as connection:
-            self._access.lock(connection, requests)
-            decided = [self._access.perform(connection, call, one) for one in requests]
-            call.records.extend(record for _, record in decided)
+            self._access.lock(connection, batch.requests)
+            snapshot = self._access.snapshot()
+            batch.decide(lambda one: self._access.perform(connection, snapshot, one, call.now))
+            call.records.append(batch.record())
             self._recorder.write(connection, call, call.records, None)
-        return decided
-
-    def _perform_batch(
-        self, call: HotCall, app: App, parsed: list[AccessRequest | Invalid], stop: bool | None
-    ) -> list[dict[str, Any]]:
-        """A batch with acts in it: its locks in sorted order, nothing decided behind the item that ends it."""
-        decided: list[tuple[Decided, Record]] = []
-        with self._database.write() as connection:
-            self._access.lock(connection, [one for one in parsed if isinstance(one, AccessRequest)])
-            answers = _answers(parsed, lambda one: self._access.perform(connection, call, one), decided, stop, app)
-            call.records.append(_batch(app.code, decided))
-            self._recorder.write(connection, call, call.records, None)
-        return answers
 
 
-def _batch(application: str, decided: list[tuple[Decided, Record]]) -> Record:
-    """One record for a whole batch, with its items."""
-    denied = sum(not one.permit for one, _ in decided)
-    return Record(
-        kind=Kind.DECISIONS_MADE,
-        result="deny" if denied else "permit",
-        application=application,
-        policy_version=decided[0][0].policy_version if decided else None,
-        facts_revision=decided[0][0].facts_revision if decided else None,
-        data={
-            "permitted": len(decided) - denied,
-            "denied": denied,
-            "items": [
-                {
-                    "user": str(record.user) if record.user else None,
-                    "person": str(record.person) if record.person else None,
-                    "resource_type": record.resource_type,
-                    "resource_id": record.resource_id,
-                    "action": record.action,
-                    "intent": record.intent,
-                    "result": record.result,
-                    "reason": record.reason,
-                    "rules": list(record.rules),
-                    "input": record.input,
-                }
-                for _, record in decided
-            ],
-        },
-    )
+class _Batch:
+    """The items of an `/evaluations` call, what was decided of them, and their answers; one record holds them all."""
 
+    def __init__(self, app: App, stop: bool | None, parsed: Sequence[AccessRequest | Invalid]) -> None:
+        self.id = new_id()
+        self.requests = [one for one in parsed if not isinstance(one, Invalid)]
+        self.answers: list[bytes] = []
+        self._app, self._stop, self._parsed = app, stop, parsed
+        self._last: Decided | None = None
+        self._items: list[dict[str, Any]] = []
+        self._denied = 0
 
-def _answers(
-    parsed: list[AccessRequest | Invalid],
-    decide: Callable[[AccessRequest], tuple[Decided, Record]],
-    decided: list[tuple[Decided, Record]],
-    stop: bool | None,
-    app: App,
-) -> list[dict[str, Any]]:
-    """Decide the items in their order, up to the one that ends the semantic (§7.1.2.1)."""
-    answers = []
-    for one in parsed:
-        if isinstance(one, Invalid):
-            answers.append(wire.item_error(one))
-        else:
-            decided.append(decide(one))
-            answers.append(wire.answer(*decided[-1], app))
-        if stop is not None and answers[-1]["decision"] is stop:
-            break
-    return answers
+    def decide(self, evaluate: Callable[[AccessRequest], Decided]) -> None:
+        """Decide the items in their order, up to the one that ends the semantic (§7.1.2.1)."""
+        id_text = str(self.id)
+        for one in self._parsed:
+            if isinstance(one, Invalid):
+                permit = False
+                self.answers.append(wire.item_error(one))
+            else:
+                decided = self._last = evaluate(one)
+                permit = decided.permit
+                self._denied += not permit
+                self._items.append(item_of(one, decided))
+                self.answers.append(wire.answer(decided, id_text, self._app))
+            if permit is self._stop:
+                break
+
+    def record(self) -> Record:
+        """One record for the whole batch, with its items."""
+        return Record(
+            kind=Kind.DECISIONS_MADE,
+            result="deny" if self._denied else "permit",
+            application=self._app.code,
+            policy_version=self._last.policy_version if self._last else None,
+            facts_revision=self._last.facts_revision if self._last else None,
+            data={"permitted": len(self._items) - self._denied, "denied": self._denied, "items": self._items},
+            id=self.id,
+        )

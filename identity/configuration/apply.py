@@ -7,25 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from identity.alarms.check import put_setting
 from identity.apps import service as apps
 from identity.apps.inputs import ApiInput, ApplicationInput, OidcInput
-from identity.apps.models import Application
 from identity.configuration.absent import absent
 from identity.configuration.document import ApplicationPart, DirectoryPart, Document
+from identity.configuration.drafts import changes, put_draft, put_roles
 from identity.configuration.grants import put_admin_grants
 from identity.core.record import Record
 from identity.core.secrets import read_secret
 from identity.core.unit import Unit
 from identity.directory.service import put_directory
 from identity.directory.settings import DirectorySettings
+from identity.directory.transform import Transformer
 from identity.people.service_org import put_org_unit
 from identity.reports.service import put_schedule
-from identity.roles import rules
 from identity.roles.service_assignments import bootstrap_administrator
-from identity.roles.service_policy import change_rules, load_rules, put_role, version_in_force
+from identity.roles.service_policy import change_rules, digest, load_rules, version_in_force
 from identity.shipping.service import put_target
 
 SetPassword = Callable[[Unit, Any, str], None]
@@ -39,12 +37,21 @@ class Applied:
     policy_version: int | None
 
 
-def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword, *, prune: bool = False) -> Applied:
+def apply(
+    unit: Unit,
+    document: Document,
+    base: Path,
+    set_password: SetPassword,
+    *,
+    prune: bool = False,
+    second_person: bool = False,
+) -> Applied:
     """The installation is as the document says; a second run changes nothing.
 
     The lines are the changes in the order in which they happen. A dry run is the same in a Unit that is rolled back.
     What an earlier document made and this one does not name is listed, and with `prune` it is put out of use:
     directories and applications are disabled, faces removed; a role without rules gives nothing and is only listed.
+    Where a `second_person` publishes rules, other rules than those in force become a draft.
     Raises `Invalid` for anything that may not be stored.
     """
     start = len(unit.records)
@@ -54,14 +61,16 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword,
         put_org_unit(unit, org_unit)
     for part in document.applications:
         _put_application(unit, part, base)
-    ids = dict(unit.db.execute(select(Application.code, Application.id)).all())
-    for role in document.roles:
-        put_role(unit, role, application_id=ids.get(role.application or ""), managed_by="file")
+    put_roles(unit, document)
     before = version_in_force(unit)
-    wanted = document.rules()
-    version = None
+    wanted, current = document.rules(), load_rules(unit, before)
+    version, proposed = None, []
     if any((wanted.permissions, wanted.mappings, wanted.inheritance, wanted.duties)):
-        version = change_rules(unit, wanted, based_on=before, note="configuration file")
+        if second_person and before is not None and digest(wanted) != digest(current):
+            draft = put_draft(unit, wanted, "configuration file")
+            proposed = [f"? policy {draft.version}: a draft, to be published by a second person"]
+        else:
+            version = change_rules(unit, wanted, based_on=before, note="configuration file")
     for administrator in document.administrators:
         user = bootstrap_administrator(unit, administrator.login, administrator.name, administrator.roles)
         if user is not None:
@@ -69,10 +78,8 @@ def apply(unit: Unit, document: Document, base: Path, set_password: SetPassword,
     _put_outward(unit, document, base)
     lines = [_line(record) for record in unit.records[start:]]
     if version is not None:
-        old, new = load_rules(unit, before), wanted
-        for name, rows in rules.difference(old, new).items():
-            lines += [f"{'+' if name.endswith('_added') else '-'} {name.rpartition('_')[0]}: {row}" for row in rows]
-    return Applied((*lines, *absent(unit, document, prune=prune)), version)
+        lines += changes(current, wanted)
+    return Applied((*lines, *proposed, *absent(unit, document, prune=prune)), version)
 
 
 def _put_outward(unit: Unit, document: Document, base: Path) -> None:
@@ -91,14 +98,14 @@ def _put_directory(unit: Unit, part: DirectoryPart, base: Path) -> None:
     for name in ("path", "ca_file"):
         if settings.get(name):
             settings[name] = str((base / settings[name]).resolve())
-    DirectorySettings.load(part.kind, settings)
+    Transformer(DirectorySettings.load(part.kind, settings))
     values = {
         "name": part.name,
         "kind": part.kind,
         "settings": settings,
         "secret_ref": _resolved(part.secret, base),
         "precedence": part.precedence,
-        "interval_s": part.interval_s,
+        **{name: getattr(part, name) for name in ("interval_s", "cron", "live", "check_cron", "check_repairs")},
         "enabled": part.enabled,
         "managed_by": "file",
     }

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from identity.alarms.inputs import AlarmInput
 from identity.apps.inputs import ApiInput, ApplicationInput, CasInput, ForwardInput, OidcInput, SamlInput
+from identity.core.cron import Cron
 from identity.core.errors import Invalid
-from identity.directory.settings import DirectoryKind
+from identity.directory.settings import CAN_LIVE, DirectoryKind
 from identity.people.inputs import Code, Login, OrgUnitInput, Plain
 from identity.reports.inputs import ScheduleInput
 from identity.roles.inputs import (
@@ -49,7 +50,19 @@ class DirectoryPart(_Part):
     secret: SecretRef | None = None
     precedence: int = Field(default=100, ge=0, description="Of two sources that say the same, the lower number wins.")
     interval_s: int | None = Field(default=None, ge=1)
+    cron: Cron | None = Field(default=None, description="When it runs, in the organisation's time zone.")
+    live: bool = Field(default=False, description="As soon as the directory changes.")
+    check_cron: Cron | None = Field(default=None, description="When everything is compared and drift is reported.")
+    check_repairs: bool = Field(default=False, description="What the guard lets through is put right by the check.")
     enabled: bool = True
+
+    @model_validator(mode="after")
+    def _runs_one_way(self) -> Self:
+        if sum((self.interval_s is not None, self.cron is not None, self.live)) > 1:
+            raise ValueError(f"directory {self.code!r} runs by interval_s, by cron or live, one of them")
+        if self.live and self.kind not in CAN_LIVE:
+            raise ValueError(f"directory {self.code!r} of kind {self.kind} cannot say at once what changed: no live")
+        return self
 
 
 class OidcPart(OidcInput):

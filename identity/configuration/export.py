@@ -85,9 +85,11 @@ def _directory(row: DirectorySource) -> dict[str, Any]:
             "secret": row.secret_ref,
             "precedence": row.precedence,
             "interval_s": row.interval_s,
+            "cron": row.cron,
+            "check_cron": row.check_cron,
             "enabled": row.enabled,
         }
-    )
+    ) | {name: True for name in ("live", "check_repairs") if getattr(row, name)}
 
 
 def _schedule(row: ReportSchedule) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from identity.audit.kinds import SENTENCES
+from identity.audit.kinds import SENTENCES, Kind
 from identity.audit.query import Row
 from identity.console import words
 from identity.core.hot import parse_uuid
@@ -38,6 +38,8 @@ MENU = (
             ("/admin/assignments", _("Assignments"), "read", "assignment"),
             ("/admin/grants", _("Rights to grant"), "read", "admin_grant"),
             ("/admin/duties", _("Separated duties"), "read", "duty"),
+            ("/admin/policy", _("Policy versions"), "read", "policy"),
+            ("/admin/holdings", _("Who had what"), "read", "role"),
             ("/admin/explain", _("Decision explanation"), "read", "decision"),
             ("/admin/applications", _("Applications"), "read", "application"),
         ),
@@ -110,6 +112,11 @@ def _shown(text: str, role: str) -> bool:
     return text != f"role:{role}" and not text.startswith("mapping:")
 
 
+def origin(steps: Iterable[str], role: str) -> list[str]:
+    """The steps that led to a role as short texts."""
+    return [one.partition(":")[2] for one in steps if _shown(one, role) and not one.startswith("assignment:")]
+
+
 def _step(text: str, titles: Mapping[str, str], groups: Mapping[str, UUID], assignments: Mapping[str, str]) -> Step:
     kind, _, name = text.partition(":")
     if kind == "group":
@@ -153,16 +160,18 @@ def browser(user_agent: str) -> str:
 
 
 def sentence(row: Row, names: Mapping[UUID, str]) -> str:
-    """What happened, in the reader's language."""
+    """What happened, in the reader's language; an item of a batch is a decision like any other."""
     body, data = row.body, row.body.get("data", {})
-    person = parse_uuid(str(body.get("person", "")))
+    person = row.person or parse_uuid(str(body.get("person", "")))
+    kind = Kind.DECISION_MADE if row.item else row.kind
     return words.fill(
-        SENTENCES.get(row.kind, row.kind),  # type: ignore[call-overload]
+        SENTENCES.get(kind, kind),  # type: ignore[call-overload]
         {
             "actor": body.get("actor", {}).get("name"),
             "person": names.get(person) if person else None,
             "application": row.application,
             "action": row.action,
+            "object": row.resource_id,
             "resource": " ".join(filter(None, (row.resource_type, row.resource_id))),
             "login": data.get("login"),
             "group": data.get("group"),

@@ -25,7 +25,7 @@ def states(connection: Connection) -> dict[str, Any]:
     accounts = select(SourceAccount.source_id, func.count().label("n")).group_by(SourceAccount.source_id).subquery()
     query = (
         select(
-            *(DirectorySource.code, SyncState.success_at, SyncState.failures, SyncState.paused),
+            *(DirectorySource.code, SyncState.success_at, SyncState.failures, SyncState.paused, SyncState.compared_at),
             accounts.c.n.label("accounts"),
         )
         .outerjoin(SyncState, SyncState.source_id == DirectorySource.id)

@@ -12,15 +12,16 @@ from identity.access.decide import Access, AccessRequest
 from identity.access.snapshot import Snapshot
 from identity.apps.registry import Registry
 from identity.console import present, queries, words
-from identity.core.errors import Invalid, NotFound, Refused
+from identity.core.errors import Invalid, NotFound
 from identity.core.unit import Unit
 from identity.core.web import open_unit, permission, redirect_to, request_now, use
 from identity.directory.models import DirectorySource
 from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
-from identity.login.mfa import has_factor, remove_factor
+from identity.login.mfa import has_factor, take_factor
 from identity.people.models import Group
 from identity.people.service import set_user_state
 from identity.roles.mapping import BUSINESS, CONSOLE_APPLICATION, group_paths
+from identity.roles.service_administrators import is_administrator
 from identity.roles.service_assignments import check_administrators_stay
 
 bp = Blueprint("people", __name__)
@@ -95,6 +96,7 @@ def user(user_id: UUID) -> Response:
             "jobs": queries.employments(connection, user_id),
             "sources": queries.source_accounts(connection, user_id),
             "factor": has_factor(connection, user_id),
+            "administrator": is_administrator(unit, user_id),
             "held": present.held(
                 found.derivations, queries.role_titles(connection), groups, queries.assigned_by(connection, user_id)
             )
@@ -161,11 +163,7 @@ def factor_remove(user_id: UUID) -> Response:
     why, reference = reason_given()
     with open_unit(reason=why, reference=reference) as unit:
         unit.require("write", "user", str(user_id))
-        if user_id == unit.actor.user:
-            raise Refused("Your own second factor is changed in your account.", code="own_factor")
-        if not has_factor(unit.db.connection(), user_id):
-            raise NotFound("This user has no second factor.")
-        remove_factor(unit, user_id)
+        take_factor(unit, user_id)
         end_sessions_of_user(unit, user_id, "factor_removed", use(LogoutNotifiers))
     return redirect_to(f"/admin/users/{user_id}")
 

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response
 from identity.access.decide import Access, AccessRequest
 from identity.apps.registry import App, Registry
 from identity.console import present, queries, words
+from identity.console.stored import stored
 from identity.core.errors import Invalid, NotFound, Refused, TesseraError
 from identity.core.i18n import gettext as _
 from identity.core.i18n import language
@@ -33,7 +34,7 @@ bp.add_app_template_filter(words.reason, "reason")
 bp.add_app_template_filter(words.claim, "claim")
 bp.add_app_template_filter(words.area, "area")
 bp.add_app_template_filter(words.kind, "kind_title")
-bp.add_app_template_filter(words.stored, "stored")
+bp.add_app_template_filter(stored, "stored")
 bp.add_app_template_filter(present.browser, "browser")
 bp.add_app_template_filter(present.role_address, "role_address")
 

@@ -23,6 +23,7 @@ from identity.audit import export
 from identity.audit.csv import BOM
 from identity.audit.kinds import Kind
 from identity.audit.saved import forget_search, save_search
+from identity.console.inputs import parse_day
 from identity.console.routes_audit import filter_of
 from identity.core.errors import Invalid, Unavailable
 from identity.core.record import Record
@@ -42,7 +43,7 @@ _places = threading.BoundedSemaphore(2)
 
 
 @contextmanager
-def _place() -> Iterator[None]:
+def export_place() -> Iterator[None]:
     """One of the two places for exports in this process; raises `Unavailable` when both are taken."""
     if not _places.acquire(blocking=False):
         raise Unavailable("Others are exporting right now. Please try again in a moment.", code="exports_busy")
@@ -71,8 +72,11 @@ def make_report() -> Response:
     days = request.form.get("days", "31")
     if days not in map(str, DAYS):
         raise Invalid("The form is not complete.", code="form")
-    with _place(), open_unit() as unit:
-        run = make(unit, use(Access).snapshot(), request.form.get("report", ""), int(days), use(Settings).zone)
+    zone = use(Settings).zone
+    at = parse_day(request.form.get("day", "")[:10], zone)
+    with export_place(), open_unit() as unit:
+        code, day = request.form.get("report", ""), at.date() if at else None
+        run = make(unit, use(Access).snapshot(), code, int(days), zone, day=day)
     return redirect_to(f"/admin/reports/{run.id}")
 
 
@@ -117,7 +121,7 @@ def export_search() -> Response:
         raise Invalid("The form is not complete.", code="form")
     with ExitStack() as on_failure:
         file = cast(BinaryIO, on_failure.enter_context(SpooledTemporaryFile(MEMORY_MAX)))
-        with _place(), open_unit(write=False) as unit:
+        with export_place(), open_unit(write=False) as unit:
             connection, now = unit.db.connection(), unit.now
             wanted = filter_of(unit, form, zone)
             done = (

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
 from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Blueprint, make_response, render_template, request
-from pydantic import ValidationError
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
@@ -18,20 +16,22 @@ from identity.access.decide import Access
 from identity.access.snapshot import Snapshot
 from identity.apps.registry import Registry
 from identity.console import present, queries, words
-from identity.console.inputs import parse_day
+from identity.console.draft_forms import mapping_of_form, mapping_values
 from identity.console.routes_people import paging, reason_given
-from identity.core.errors import Invalid, NotFound
+from identity.core.errors import Invalid, NotFound, Stale
 from identity.core.i18n import gettext as _
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.core.web import local_path, open_unit, permission, redirect_to, request_now, use
 from identity.people.models import Group, OrgUnit, Position
 from identity.roles import rules
-from identity.roles.inputs import MappingInput, RuleSetInput, ScopeTransform
+from identity.roles.inputs import MappingInput, RuleSetInput
 from identity.roles.mapping import BUSINESS
 from identity.roles.models import Role
 from identity.roles.preview import RoleChange, compare_mappings, world_with
+from identity.roles.service_drafts import create_draft
 from identity.roles.service_policy import change_rules, load_rules, version_in_force
+from identity.roles.service_second_person import is_required
 
 bp = Blueprint("roles", __name__)
 
@@ -161,29 +161,13 @@ def mapping_edit(row_id: str) -> Response:
     row = next((one for one in use(Access).snapshot().content.mappings if rules.row_id(one) == row_id), None)
     if row is None:
         raise NotFound("There is no such mapping any more.")
-    zone = use(Settings).zone
-    values = {
-        "source": f"{row.source_kind}|{row.source}",
-        "role": row.role,
-        "exclude": "1" if row.exclude else "",
-        "company": row.scope.company or "",
-        "org_unit": row.scope.org_unit or "",
-        "business_type": row.scope.business_type or "",
-        "limit": str(row.limit["value"]) if row.limit else "",
-        "currency": row.limit["currency"] if row.limit else "CNY",
-        "condition": row.condition or "",
-        "valid_from": row.valid_from.astimezone(zone).strftime("%Y-%m-%d") if row.valid_from else "",
-        "valid_until": (row.valid_until.astimezone(zone) - timedelta(seconds=1)).strftime("%Y-%m-%d")
-        if row.valid_until
-        else "",
-        "replace": row_id,
-    }
+    values = {**mapping_values(row, use(Settings).zone), "replace": row_id}
     return _form_page(values, None)
 
 
 def _form_page(values: dict[str, str], error: str | None, status: int = 200) -> Response:
     with open_unit(write=False) as unit:
-        choices = _choices(unit)
+        choices = mapping_choices(unit)
     return make_response(render_template("console/mapping_form.html", values=values, error=error, **choices), status)
 
 
@@ -204,6 +188,7 @@ def mapping_preview() -> Response:
             found = compare_mappings(snapshot.world, world, facts, request_now())
             names = queries.names(unit.db.connection(), [snapshot.users[one.user_id].person_id for one in found])
             titles = queries.role_titles(unit.db.connection())
+            second = is_required(unit.db.connection(), demo=use(Settings).tessera_demo)
     except Invalid as error:
         if request.form.get("remove"):
             raise
@@ -222,6 +207,7 @@ def mapping_preview() -> Response:
             after=after,
             titles=titles,
             limit_text=present.limit_text,
+            second_person=second,
         )
     )
 
@@ -236,13 +222,19 @@ def _shown(one: RoleChange, snapshot: Snapshot, names: Mapping[UUID, str]) -> tu
 @bp.post("/admin/mappings")
 @permission("write", "mapping", fresh=True)
 def mapping_save() -> Response:
-    """Publish the rules with this change; refused when somebody else was first."""
+    """Publish the rules with this change, or make a draft of it where a second person publishes; refused when somebody
+    else was first."""
     why, reference = reason_given()
     with open_unit(reason=why, reference=reference) as unit:
         unit.require("write", "mapping", request.form.get("role", "")[:200] or "mapping")
         based_on, content, _before, _after = _changed(unit)
-        version = change_rules(unit, content, based_on=based_on, note=why)
-    return redirect_to(f"/admin/mappings?published={version or based_on}")
+        if not is_required(unit.db.connection(), demo=use(Settings).tessera_demo):
+            version = change_rules(unit, content, based_on=based_on, note=why)
+            return redirect_to(f"/admin/mappings?published={version or based_on}")
+        if based_on != version_in_force(unit):
+            raise Stale("The rules have changed since this page was loaded.", code="stale_policy")
+        draft = create_draft(unit, why, content=content)
+    return redirect_to(f"/admin/policy/drafts/{draft.id}")
 
 
 def _changed(unit: Unit) -> tuple[int, RuleSetInput, MappingInput | None, MappingInput | None]:
@@ -258,37 +250,13 @@ def _changed(unit: Unit) -> tuple[int, RuleSetInput, MappingInput | None, Mappin
         before = next((one for one in content.mappings if rules.row_id(one) == (removed or replaced)), None)
         if before is None:
             raise NotFound("There is no such mapping any more.")
-    after = None if removed else _row_of_form()
+    after = None if removed else mapping_of_form(request.form, use(Settings).zone)
     rows = tuple(one for one in content.mappings if one is not before) + ((after,) if after else ())
     return based_on, content.model_copy(update={"mappings": rows}), before, after
 
 
-def _row_of_form() -> MappingInput:
-    form, zone = request.form, use(Settings).zone
-    kind, _sep, source = form.get("source", "").partition("|")
-    amount = form.get("limit", "").strip()
-    scope = {name: form.get(name, "").strip() or None for name in ("company", "org_unit", "business_type")}
-    if not source or not form.get("role"):
-        raise Invalid("Please say from what and to which role.", code="form")
-    try:
-        return MappingInput(
-            source_kind=kind,  # type: ignore[arg-type]
-            source=source,
-            role=form.get("role", ""),
-            exclude=bool(form.get("exclude")),
-            condition=form.get("condition", "").strip() or None,
-            scope=ScopeTransform(transform="narrow" if any(scope.values()) else "inherit", **scope),
-            limit={"value": amount, "currency": form.get("currency", "").strip() or "CNY"} if amount else None,
-            valid_from=parse_day(form.get("valid_from", ""), zone),
-            valid_until=parse_day(form.get("valid_until", ""), zone, end=True),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise Invalid(_("%(field)s is not valid: %(fault)s") % {"field": field, "fault": first["msg"]}) from None
-
-
-def _choices(unit: Unit) -> dict[str, object]:
+def mapping_choices(unit: Unit) -> dict[str, object]:
+    """What the form of a mapping offers."""
     found = list(unit.db.execute(select(Role).where(Role.built_in.is_(False)).order_by(Role.key)).scalars())
     places: dict[str, list[Role]] = {}
     for one in found:

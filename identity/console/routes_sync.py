@@ -11,13 +11,14 @@ from werkzeug.wrappers import Response
 from identity.console import present, queries, queries_sync
 from identity.console.inputs import parse_moment
 from identity.console.routes_people import paging, reason_given
-from identity.core.errors import Invalid, NotFound
+from identity.core.errors import Invalid, NotFound, TesseraError
 from identity.core.unit import Unit, Units
 from identity.core.web import open_unit, permission, redirect_to, use
 from identity.directory.models import DirectorySource
-from identity.sync import review
+from identity.sync import review, trials
 from identity.sync.models import SyncRun
-from identity.sync.run import run_source
+from identity.sync.run import Only, run_source
+from identity.sync.work import find_source
 
 bp = Blueprint("sync", __name__)
 
@@ -52,11 +53,52 @@ def sync() -> Response:
 def sync_run(code: str) -> Response:
     """Run a directory now, plan only, read everything, or only one user."""
     mode = request.form.get("mode", "dry_run")
-    if mode not in {"dry_run", "apply", "full"}:
+    if mode not in {"dry_run", "apply", "full", "check"}:
         raise Invalid("The form is not complete.", code="form")
-    only = request.form.get("login", "").strip()[:128] or None
-    outcome = run_source(use(Units), code, g.actor, dry_run=mode == "dry_run", full=mode == "full", only=only)
+    login = request.form.get("login", "").strip()[:128]
+    only = Only(login=login) if login else None
+    way = "apply" if mode == "full" else mode
+    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full", only=only)
     return redirect_to(f"/admin/sync/runs/{outcome.run_id}")
+
+
+@bp.get("/admin/sync/<code>/try")
+@permission("run", "sync")
+def sync_try(code: str) -> Response:
+    """One entry as the directory says it, as we take it, and what an expression would make of it. Nothing is kept."""
+    login, field = request.args.get("login", "").strip()[:128], request.args.get("field", "name")
+    expression = request.args.get("expression", "").strip()[:1_024]
+    with open_unit(write=False) as unit:
+        source = find_source(unit, code)
+        unit.db.expunge(source)
+    trial, problem = None, None
+    if login:
+        try:
+            trial = trials.try_entry(source, login, field, expression or None)
+        except TesseraError as error:
+            problem = error
+    return make_response(
+        render_template(
+            "console/sync_try.html",
+            source=source,
+            login=login,
+            field=field,
+            fields=trials.USER_FIELDS,
+            expression=expression,
+            trial=trial,
+            problem=problem,
+        )
+    )
+
+
+@bp.get("/admin/sync/<code>/probe")
+@permission("run", "sync")
+def sync_probe(code: str) -> Response:
+    """Try each right that the directory must give us, and say how changes will be found."""
+    with open_unit(write=False) as unit:
+        source = find_source(unit, code)
+        unit.db.expunge(source)
+    return make_response(render_template("console/sync_probe.html", source=source, probe=trials.probe_source(source)))
 
 
 @bp.post("/admin/sync/<code>/resume")
@@ -120,6 +162,13 @@ def sync_review(run_id: UUID) -> Response:
     else:
         raise Invalid("The form is not complete.", code="form")
     return redirect_to(f"/admin/sync/runs/{run_id}")
+
+
+@bp.post("/admin/sync/runs/<uuid:run_id>/retry")
+@permission("run", "sync")
+def sync_retry(run_id: UUID) -> Response:
+    """Plan and apply again what could not be done in this run."""
+    return redirect_to(f"/admin/sync/runs/{review.retry(use(Units), run_id, g.actor).run_id}")
 
 
 @bp.post("/admin/sync/runs/<uuid:run_id>/decide")

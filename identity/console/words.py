@@ -6,7 +6,6 @@ understood, the code to be searched for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from identity.access.console import CONSOLE_ROLES
@@ -68,6 +67,8 @@ LABELS: Mapping[str, str] = {
     "user_move": _("User moved"),
     "user_groups": _("User’s groups changed"),
     "user_disable": _("User disabled"),
+    "user_missing": _("Entry missing"),
+    "user_delete": _("User deleted"),
     "user_enable": _("User enabled"),
     "group_add": _("Group added"),
     "group_update": _("Group changed"),
@@ -92,10 +93,21 @@ LABELS: Mapping[str, str] = {
     "code": _("code"),
     "title": _("title"),
     "conflict": _("Conflict"),
+    # Drafts of the rules, their parts, and what checks found.
+    "editing": _("being written"),
+    "proposed": _("waits for a second person"),
+    "published": _("published"),
+    "discarded": _("discarded"),
+    "permissions": _("Permissions"),
+    "inheritance": _("Inheritance"),
+    "mappings": _("Role mappings"),
+    "duties": _("Separated duties"),
+    "already": _("Decision, already so by the rules in force"),
     # Modes of a run.
     "apply": _("Run"),
     "dry_run": _("Dry run"),
     "undo": _("Undo"),
+    "check": _("Consistency check"),
     # Surfaces of a session.
     "sso": _("Single sign-on"),
     "admin": _("Console"),
@@ -104,6 +116,8 @@ LABELS: Mapping[str, str] = {
     "active_directory": "Active Directory",
     "ldif": _("LDIF file"),
     "ldap": "LDAP",
+    "csv": _("CSV table"),
+    "xlsx": _("Excel table"),
     # Who acts.
     "application": _("application"),
     "system": _("system"),
@@ -248,6 +262,7 @@ REASONS: Mapping[str, str] = {
     "forbidden": _("The administrator's roles do not include this."),
     "self_grant": _("Nobody grants a role to himself."),
     "administration_role": _("Administration roles are not assigned this way."),
+    "target_rank": _("It is about an administrator, of whom nobody decides this alone."),
     "no_admin_grant": _("The administrator has no right to grant roles."),
     "grant_power": _("The right to grant does not include this."),
     "grant_role": _("The right to grant does not include this role, or what comes with it."),
@@ -266,73 +281,11 @@ _ANY: Mapping[str, str] = {
     "person": _("somebody"),
     "application": _("an application"),
     "action": _("do something"),
+    "object": _("something"),
     "resource": _("something"),
     "login": _("somebody"),
     "group": _("a group"),
 }
-
-# Sentences that a run stores with its plan; the values in them are the directory's.
-_STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(_pattern), _sentence)
-    for _pattern, _sentence in (
-        (r"new in the directory", _("new in the directory")),
-        (r"members changed in the directory", _("members changed in the directory")),
-        (r"no longer in the directory", _("no longer in the directory")),
-        (r"disabled in the directory", _("disabled in the directory")),
-        (r"active in the directory", _("active in the directory")),
-        (r"changed in the directory: (?P<fields>.+)", _("changed in the directory: %(fields)s")),
-        (r"has no (?P<attribute>\S+)", _("has no %(attribute)s")),
-        (
-            r"the login (?P<login>.+) belongs to somebody outside this directory",
-            _("the login %(login)s belongs to somebody outside this directory"),
-        ),
-        (r"the login (?P<login>.+) stands twice", _("the login %(login)s stands twice")),
-        (
-            r"the employee number (?P<number>\S+) stands twice in (?P<company>.+)",
-            _("the employee number %(number)s stands twice in %(company)s"),
-        ),
-        (
-            r"the employee number (?P<number>\S+) belongs to (?P<login>\S+)",
-            _("the employee number %(number)s belongs to %(login)s"),
-        ),
-        (
-            (
-                r"the employee number (?P<number>\S+) belongs to (?P<login>\S+) who has left: "
-                r"a rehire is a person's decision"
-            ),
-            _("the employee number %(number)s belongs to %(login)s who has left: a rehire is a person’s decision"),
-        ),
-        (
-            r"the employee number (?P<number>\S+) belongs to (?P<login>\S+); nothing else proves it",
-            _("the employee number %(number)s belongs to %(login)s; nothing else proves it"),
-        ),
-        (r"another group has the name (?P<name>.+)", _("another group has the name %(name)s")),
-        (r"another unit has the code (?P<code>.+)", _("another unit has the code %(code)s")),
-        (r"is (?P<login>\S+) of another source", _("is %(login)s of another source")),
-        (r"linked by a person's decision", _("linked by a person’s decision")),
-        (r"undone", _("taken back")),
-        (
-            r"would clear a field of (?P<n>\d+) of (?P<all>\d+) accounts; (?P<most>\d+) are allowed at once",
-            _("would clear a field of %(n)s of %(all)s accounts; %(most)s are allowed at once"),
-        ),
-        (
-            r"would take (?P<n>\d+) of (?P<all>\d+) accounts out of groups; (?P<most>\d+) are allowed at once",
-            _("would take %(n)s of %(all)s accounts out of groups; %(most)s are allowed at once"),
-        ),
-        (
-            r"would remove (?P<n>\d+) of (?P<all>\d+) groups; (?P<most>\d+) are allowed at once",
-            _("would remove %(n)s of %(all)s groups; %(most)s are allowed at once"),
-        ),
-        (
-            r"would abolish (?P<n>\d+) of (?P<all>\d+) departments; (?P<most>\d+) are allowed at once",
-            _("would abolish %(n)s of %(all)s departments; %(most)s are allowed at once"),
-        ),
-        (
-            r"would disable (?P<n>\d+) of (?P<all>\d+) active accounts; (?P<most>\d+) are allowed at once",
-            _("would disable %(n)s of %(all)s active accounts; %(most)s are allowed at once"),
-        ),
-    )
-)
 
 
 def label(code: str | None) -> str:
@@ -367,19 +320,6 @@ def fill(sentence: str, words: Mapping[str, str | None]) -> str:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def stored(text: str | None) -> str:
-    """What was stored in English, a sentence a line, in the reader's language where we know it."""
-    return " ".join(_stored(line) for line in (text or "").splitlines())
-
-
-def _stored(line: str) -> str:
-    for pattern, sentence in _STORED:
-        found = pattern.fullmatch(line)
-        if found:
-            return gettext(sentence) % found.groupdict()
-    return gettext(line)
 
 
 def role_title(key: str, titles: Mapping[str, str]) -> str:

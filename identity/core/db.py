@@ -7,6 +7,7 @@ polling (polling had tails of seconds).
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -202,6 +203,13 @@ class Database:
         with self._thread_lock, self._lock_path.open("ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+    def open_write_lock(self) -> int:
+        """SQLite: a descriptor of the file whose exclusive `flock` every writer holds from before BEGIN to its end; for
+        a writer with a connection of its own, who closes it."""
+        if self._lock_path is None:
+            raise ValueError("only SQLite's writers take turns by a file")
+        return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
 # SQLSTATE classes of a database that cannot take it now: connection, read-only (25), resources, operator, system.

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -20,7 +21,7 @@ import orjson
 from identity.core.errors import Invalid, TesseraError, Unavailable
 from identity.core.log import speaking_of
 from identity.core.record import ANONYMOUS, Actor, Origin, Record
-from identity.core.secrets import new_id
+from identity.core.secrets import new_id_text
 from identity.core.trace import parse_traceparent
 
 BODY_MAX = 1_048_576
@@ -73,8 +74,7 @@ _JSON_HEADERS = (("Content-Type", "application/json"), ("Cache-Control", "no-sto
 _HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 
 
-@dataclass(frozen=True, slots=True)
-class HotResponse:
+class HotResponse(NamedTuple):
     """A whole answer; `body` is sent as it is."""
 
     status: int
@@ -85,6 +85,11 @@ class HotResponse:
     def json(cls, status: int, value: Any, *headers: tuple[str, str]) -> HotResponse:
         """A JSON answer that nobody may cache."""
         return cls(status, orjson.dumps(value), (*_JSON_HEADERS, *headers) if headers else _JSON_HEADERS)
+
+    @classmethod
+    def made_json(cls, body: bytes) -> HotResponse:
+        """A 200 that nobody may cache; `body` is JSON already."""
+        return cls(200, body, _JSON_HEADERS)
 
     @classmethod
     def public_json(cls, value: Any, max_age_s: int) -> HotResponse:
@@ -116,14 +121,11 @@ class HotCall:
 
     def header(self, name: str) -> str:
         """The request header's value, or an empty string."""
-        key = name.upper().replace("-", "_")
-        if key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
-            return str(self.environ.get(key, ""))
-        return str(self.environ.get(f"HTTP_{key}", ""))
+        return str(self.environ.get(_key(name), ""))
 
     @property
     def media_type(self) -> str:
-        return self.header("Content-Type").partition(";")[0].strip().lower()
+        return str(self.environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
 
     def body(self, limit: int = BODY_MAX) -> bytes:
         """The whole request body; raises `Invalid` with code `too_large` above `limit` bytes.
@@ -131,17 +133,21 @@ class HotCall:
         A body without Content-Length is read only where the server says that it ends by itself (chunked): anywhere
         else there is none, and reading on would wait for the next request.
         """
-        stated = str(self.environ.get("CONTENT_LENGTH") or "")
-        if stated and not (stated.isascii() and stated.isdigit()):
+        environ = self.environ
+        stated = environ.get("CONTENT_LENGTH")
+        if not stated:
+            if not environ.get("wsgi.input_terminated") and not environ.get("HTTP_TRANSFER_ENCODING"):
+                return b""
+            data = _read(environ["wsgi.input"], limit + 1)
+            if len(data) > limit:
+                raise Invalid("The request is too large.", code="too_large")
+            return data
+        if not (stated.isascii() and stated.isdigit()):
             raise Invalid("The Content-Length header is not a number.", code="invalid_request")
-        if len(stated) > 15 or int(stated or 0) > limit:
+        if len(stated) > 15 or (length := int(stated)) > limit:
             raise Invalid("The request is too large.", code="too_large")
-        if not stated and not self.environ.get("wsgi.input_terminated") and not self.header("Transfer-Encoding"):
-            return b""
-        data = _read(self.environ["wsgi.input"], int(stated) if stated else limit + 1)
-        if len(data) > limit:
-            raise Invalid("The request is too large.", code="too_large")
-        if stated and len(data) != int(stated):
+        data = _read(environ["wsgi.input"], length)
+        if len(data) != length:
             raise Invalid("The body ended early.", code="invalid_request")
         return data
 
@@ -168,33 +174,38 @@ def parse_json(text: bytes | str) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Invalid("The body is not valid JSON.", str(error), code="invalid_json") from None
-    if isinstance(value, (dict, list)) and _deeper_than(value, JSON_DEPTH_MAX):
+    data = text.encode() if isinstance(text, str) else text
+    # No more brackets than levels are no more levels either; most are counted faster than they are walked.
+    if data.count(b"{") + data.count(b"[") > JSON_DEPTH_MAX and _deeper_than(value, JSON_DEPTH_MAX):
         raise Invalid("The JSON is nested too deeply.", code="invalid_json")
-    if b"\\u0000" in (text.encode() if isinstance(text, str) else text):
+    if b"\\u0000" in data:
         raise Invalid("The JSON has a NUL character.", code="invalid_json")
     return value
 
 
+@cache
+def _key(name: str) -> str:
+    """A header's name in the environ; asked only for names that stand in our code."""
+    key = name.upper().replace("-", "_")
+    return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+
+
 def _read(source: Any, length: int) -> bytes:
     """`length` bytes, or all there are: a WSGI `read` may return fewer than it was asked for."""
-    parts, missing = [], length
-    while missing > 0:
-        part: bytes = source.read(missing)
-        if not part:
-            break
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)
+    data: bytes = source.read(length)
+    while (missing := length - len(data)) > 0 and (part := source.read(missing)):
+        data += part
+    return data
 
 
 def _deeper_than(value: Any, levels: int) -> bool:
-    layer = [value]
+    layer = [value] if isinstance(value, (dict, list)) else []
     for _ in range(levels):
         layer = [
             part
             for one in layer
-            for part in (one.values() if isinstance(one, dict) else one)
-            if isinstance(part, (dict, list))
+            for part in (one.values() if type(one) is dict else one)
+            if type(part) is dict or type(part) is list
         ]
         if not layer:
             return False
@@ -257,38 +268,35 @@ class Edge:
         self._start = start
         self._clock = clock
         self._headers = _DEFAULT_HEADERS + ((_HSTS,) if secure else ())
+        self._json_headers = _JSON_HEADERS + self._headers
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         self._start()
-        trace = environ.get("HTTP_TRACEPARENT", "")
+        get = environ.get
+        trace = get("HTTP_TRACEPARENT", "")
         trace = parse_traceparent(trace) if trace else ""
-        origin = Origin(self._client_ip(environ), environ.get("HTTP_USER_AGENT", "")[:512], trace)
-        request_id = environ.get("HTTP_X_REQUEST_ID", "")
+        origin = Origin(self._client_ip(environ), get("HTTP_USER_AGENT", "")[:512], trace)
+        request_id = get("HTTP_X_REQUEST_ID")
         if not request_id or not REQUEST_ID.fullmatch(request_id):
-            request_id = str(new_id())
-        if not environ.get("HTTP_COOKIE", "").isascii():
+            request_id = new_id_text()
+        cookies = get("HTTP_COOKIE")
+        if cookies is not None and not cookies.isascii():
             # Ours are ASCII; another's that is not would not be read at all (RFC 6265 §4.1.1).
-            ours = [part for part in environ["HTTP_COOKIE"].split(";") if part.isascii()]
-            environ["HTTP_COOKIE"] = ";".join(ours)
+            environ["HTTP_COOKIE"] = ";".join(part for part in cookies.split(";") if part.isascii())
         speaking_of(request_id, trace)
         now = self._clock()
-        environ["tessera.now"] = now
-        environ["tessera.origin"] = origin
-        environ["tessera.request_id"] = request_id
-        if len(environ.get("QUERY_STRING", "")) > QUERY_MAX:
-            return self._send(
-                HotResponse.json(414, {"error": "invalid_request"}),
-                request_id,
-                start_response,
-            )
-        route = self.routes.get(environ.get("PATH_INFO", ""))
+        if len(get("QUERY_STRING", "")) > QUERY_MAX:
+            return self._send(HotResponse.json(414, {"error": "invalid_request"}), request_id, start_response)
+        route = self.routes.get(get("PATH_INFO", ""))
         if route is None:
+            environ["tessera.now"] = now
+            environ["tessera.origin"] = origin
+            environ["tessera.request_id"] = request_id
             return self._flask(environ, self._with_headers(request_id, start_response))
-        call = HotCall(environ, now, request_id, origin)
-        answer = self._answer(route, call)
+        answer = self._answer(route, HotCall(environ, now, request_id, origin))
         sent = self._send(answer, request_id, start_response, cors=route.cors)
         # RFC 9110 §9.3.2: the answer to HEAD has the headers of GET and no content.
-        return [] if call.method == "HEAD" else sent
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else sent
 
     def _answer(self, route: HotRoute, call: HotCall) -> HotResponse:
         method = "GET" if call.method == "HEAD" else call.method
@@ -324,25 +332,23 @@ class Edge:
         *,
         cors: bool = False,
     ) -> Iterable[bytes]:
+        status, body, own = response
         headers = [
-            *response.headers,
+            *(self._json_headers if own is _JSON_HEADERS else self._with_ours(own)),
             ("X-Request-ID", request_id),
         ]
         # RFC 9110 §8.6: none in a 204, and in a 304 only the length that the 200 would have had.
-        if response.status not in {204, 304}:
-            headers.append(("Content-Length", str(len(response.body))))
+        if status not in {204, 304}:
+            headers.append(("Content-Length", str(len(body))))
         if cors:
             headers.append(("Access-Control-Allow-Origin", "*"))
-        headers += self._missing(response.headers)
-        start_response(_STATUS[response.status], headers)
-        return [response.body]
+        start_response(_STATUS[status], headers)
+        return [body]
 
-    def _missing(self, headers: Headers) -> Headers:
-        """Our own headers, without those that the answer sets itself."""
-        if headers is _JSON_HEADERS:
-            return self._headers
+    def _with_ours(self, headers: Headers) -> Headers:
+        """An answer's headers with ours, but for those that it sets itself."""
         present = {name.lower() for name, _ in headers}
-        return tuple(pair for pair in self._headers if pair[0].lower() not in present)
+        return headers + tuple(pair for pair in self._headers if pair[0].lower() not in present)
 
     def _with_headers(self, request_id: str, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -355,7 +361,7 @@ class Edge:
 
     def _client_ip(self, environ: Mapping[str, Any]) -> str:
         """The peer, or what a trusted proxy says of it: the rightmost address that is not itself trusted."""
-        peer = str(environ.get("REMOTE_ADDR", ""))
+        peer: str = environ.get("REMOTE_ADDR", "")
         if not self._trusted or not inside(peer, self._trusted):
             return peer
         chain = [part.strip() for part in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",") if part.strip()]

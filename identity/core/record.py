@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from identity.core.secrets import new_id
@@ -13,8 +13,7 @@ from identity.core.secrets import new_id
 Result = Literal["success", "permit", "deny", "refused", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(NamedTuple):
     """Who acts: a user, an application with its own credentials, a system job, or nobody known yet."""
 
     kind: Literal["user", "application", "system", "anonymous"]
@@ -32,8 +31,7 @@ class Actor:
 ANONYMOUS = Actor("anonymous", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a request came from, as far as the trusted proxies tell; `trace` is what the caller says that it belongs to
     (`core.trace`: trace id and flags), nobody's proof of anything."""
 

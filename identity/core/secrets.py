@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from uuid import UUID
 
+import uuid_utils
 from uuid_utils import compat
 
 from identity.core.errors import Invalid
@@ -17,6 +18,11 @@ from identity.core.errors import Invalid
 def new_id() -> UUID:
     """A UUIDv7: the key of every row; its order is the order of creation (RFC 9562 §5.7)."""
     return compat.uuid7()
+
+
+def new_id_text() -> str:
+    """A UUIDv7 as text, where nobody needs it otherwise: a fifth of the cost."""
+    return str(uuid_utils.uuid7())
 
 
 def new_secret(prefix: str) -> str:

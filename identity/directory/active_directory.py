@@ -11,6 +11,7 @@ import base64
 import binascii
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,15 +19,34 @@ from ldap3 import BASE
 from ldap3.protocol.microsoft import dir_sync_control, show_deleted_control
 
 from identity.directory.binding import Binder
-from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, LdapServers, search_all, search_once
+from identity.directory.connection import (
+    FAULTS,
+    INVALID_CREDENTIALS,
+    OK,
+    LdapServers,
+    find_login,
+    search_all,
+    search_once,
+)
 from identity.directory.dn import parse
-from identity.directory.entries import guid, make_entry, wanted_attributes
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.entries import Names, guid, make_entry, wanted_attributes
+from identity.directory.passwords import PasswordChanger, change_unicode_pwd
+from identity.directory.reader import (
+    BindResult,
+    ChangeResult,
+    Cursor,
+    DirectoryEntry,
+    EntryKind,
+    ReadIncomplete,
+    Reading,
+)
 from identity.directory.settings import DirectorySettings
 
 DIRSYNC = "1.2.840.113556.1.4.841"
 ACCOUNT_DISABLED = 0x2
 GUIDS_AT_ONCE = 50
+# How changes are found, the best first.
+WHOLE_DIRSYNC, OWN_DIRSYNC, USN, SWEEP = "dirsync", "object-security", "usn", "usn-sweep"
 LOCKOUT_S = 600.0
 # Bind refusals (MS-ADTS §3.1.1.5, AcceptSecurityContext data): which say that the password was right.
 _CODES: Mapping[str, BindResult] = {
@@ -49,6 +69,7 @@ class ActiveDirectory:
         self._settings = settings
         self._servers = LdapServers(settings, secret)
         self._binder = Binder(self._servers, ("objectGUID",), lambda _: None, judge)
+        self._changer = PasswordChanger(self._servers, change_unicode_pwd)
         self._lockout = (0, 0)
         self._lockout_at = float("-inf")
 
@@ -69,18 +90,32 @@ class ActiveDirectory:
             if cursor and self._settings.incremental:
                 changed = self._changed_since(connection, cursor, mark)
                 if changed is not None:
-                    return self._reading_of(connection, url, *changed)
+                    reading = self._reading_of(connection, url, *changed)
+                    swept = cursor.get("mode") == SWEEP and cursor["usn"] != mark["usn"] and not reading.complete
+                    return replace(reading, present=self._present(connection)) if swept else reading
             fresh = {**mark, **self._first_cookie(connection, mark["base"])}
             return self._everything(connection, url, fresh)
 
     def mark(self) -> Cursor | None:
         """How far the domain controller is now; two equal marks: nothing has changed."""
-        with self._servers.service() as (connection, _):
+        with self._servers.service(keep=True) as (connection, _):
             return self._mark(connection)
+
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login; None unless there is exactly one."""
+        with self._servers.service() as (connection, _):
+            found = find_login(connection, self._settings, login, self._attributes("user"))
+            return self._entry("user", found[0], {}, Names()) if len(found) == 1 else None
 
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Find the account by its objectGUID, then bind as it."""
         return self._binder.bind(f"(objectGUID={_escaped(UUID(immutable_id))})", password)
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
+        """By modifying unicodePwd, which works for an expired password as well; only over TLS."""
+        if self._settings.tls == "none":
+            return "off"
+        return self._changer.change(f"(objectGUID={_escaped(UUID(immutable_id))})", old, new)
 
     def close(self) -> None:
         """End the kept connections."""
@@ -100,9 +135,14 @@ class ActiveDirectory:
             names = ["lockoutThreshold", "lockOutObservationWindow"]
             search_once(connection, base, "(objectClass=*)", names, 5.0, search_scope=BASE)
             raw = connection.response[0]["raw_attributes"]
-        threshold = int((raw.get("lockoutThreshold") or [b"0"])[0])
-        window = abs(int((raw.get("lockOutObservationWindow") or [b"-18000000000"])[0])) // 10_000_000
+        threshold = int((raw.get("lockoutthreshold") or [b"0"])[0])
+        window = abs(int((raw.get("lockoutobservationwindow") or [b"-18000000000"])[0])) // 10_000_000
         return threshold, window
+
+    def way(self) -> str:
+        """How changes would be found with the rights of our account: one of the four, the best first."""
+        with self._servers.service() as (connection, _):
+            return self._first_cookie(connection, self._mark(connection)["base"])["mode"]
 
     def _mark(self, connection: Any) -> dict[str, str]:
         """The domain's base, this controller's invocationId and its highest update sequence number: numbers of one
@@ -110,13 +150,13 @@ class ActiveDirectory:
         names = ["defaultNamingContext", "highestCommittedUSN", "dsServiceName"]
         search_once(connection, "", "(objectClass=*)", names, 5.0, search_scope=BASE)
         root = connection.response[0]["raw_attributes"]
-        service = root["dsServiceName"][0].decode()
+        service = root["dsservicename"][0].decode()
         search_once(connection, service, "(objectClass=*)", ["invocationId"], 5.0, search_scope=BASE)
-        ids = connection.response[0]["raw_attributes"].get("invocationId") or [b"\0" * 16]
+        ids = connection.response[0]["raw_attributes"].get("invocationid") or [b"\0" * 16]
         return {
-            "base": root["defaultNamingContext"][0].decode(),
+            "base": root["defaultnamingcontext"][0].decode(),
             "invocation": guid(ids[0]),
-            "usn": root["highestCommittedUSN"][0].decode(),
+            "usn": root["highestcommittedusn"][0].decode(),
         }
 
     def _everything(self, connection: Any, url: str, cursor: Cursor) -> Reading:
@@ -129,10 +169,11 @@ class ActiveDirectory:
         ]
         by_primary: dict[int, list[str]] = {}
         for kind, one in raw:
-            primary = one["raw_attributes"].get("primaryGroupID")
+            primary = one["raw_attributes"].get("primarygroupid")
             if kind == "user" and primary:
                 by_primary.setdefault(int(primary[0]), []).append(one["dn"])
-        entries = tuple(self._entry(kind, one, by_primary) for kind, one in raw)
+        names = Names()
+        entries = tuple(self._entry(kind, one, by_primary, names) for kind, one in raw)
         if not any(entry.kind == "user" for entry in entries):
             raise ReadIncomplete("The directory holds no users.", self._settings.users_base, code="read_empty")
         return Reading(entries, cursor=cursor, server=url)
@@ -143,16 +184,18 @@ class ActiveDirectory:
         return [*names, *more.get(kind, ())]
 
     def _entry(
-        self, kind: EntryKind, found: Mapping[str, Any], by_primary: Mapping[int, Sequence[str]]
+        self, kind: EntryKind, found: Mapping[str, Any], by_primary: Mapping[int, Sequence[str]], names: Names
     ) -> DirectoryEntry:
         raw = found["raw_attributes"]
         members: Iterable[str] | None = None
         if kind == "group":
-            listed = [one.decode("utf-8", "replace") for one in raw.get(self._settings.attributes.member, ())]
+            listed = [one.decode("utf-8", "replace") for one in raw.get(self._settings.attributes.member.lower(), ())]
             members = dict.fromkeys([*listed, *by_primary.get(_rid(raw), ())])
-        flags = int((raw.get("userAccountControl") or [b"0"])[0])
+        flags = int((raw.get("useraccountcontrol") or [b"0"])[0])
         disabled = kind == "user" and bool(flags & ACCOUNT_DISABLED)
-        return make_entry(self._settings, kind, found["dn"], raw, disabled=disabled, members=members, key=guid)
+        return make_entry(
+            self._settings, kind, found["dn"], raw, disabled=disabled, members=members, key=guid, names=names
+        )
 
     def _first_cookie(self, connection: Any, base: str) -> dict[str, str]:
         """A DirSync cookie of now; without the right to replicate only what our account may see, else none."""
@@ -160,8 +203,28 @@ class ActiveDirectory:
             found = _dirsync(connection, base, b"", self._settings.page_timeout_s, object_security)
             if found is not None:
                 cookie = base64.b64encode(found[1]).decode()
-                return {"dirsync": cookie, "mode": "object-security" if object_security else "dirsync"}
-        return {"mode": "usn"}
+                return {"dirsync": cookie, "mode": OWN_DIRSYNC if object_security else WHOLE_DIRSYNC}
+        return {"mode": USN if self.sees_deleted(connection, base) else SWEEP}
+
+    def sees_deleted(self, connection: Any, base: str) -> bool:
+        """Whether our account may read tombstones (MS-ADTS §3.1.1.5.5): without them only what is left tells what
+        went."""
+        try:
+            shown = [show_deleted_control(criticality=True)]
+            place = f"CN=Deleted Objects,{base}"
+            search_once(connection, place, "(objectClass=*)", ["objectGUID"], 5.0, search_scope=BASE, controls=shown)
+        except (ReadIncomplete, *FAULTS):
+            return False
+        return any(one["type"] == "searchResEntry" for one in connection.response)
+
+    def _present(self, connection: Any) -> frozenset[str]:
+        """The objectGUIDs of everything that is there."""
+        ends = time.monotonic() + self._settings.read_timeout_s
+        return frozenset(
+            guid(one["raw_attributes"]["objectguid"][0])
+            for _, base, wanted in self.searches()
+            for one in search_all(connection, self._settings, base, wanted, ["objectGUID"], ends)
+        )
 
     def _changed_since(
         self, connection: Any, cursor: Cursor, mark: Mapping[str, str]
@@ -172,7 +235,7 @@ class ActiveDirectory:
                 cookie = base64.b64decode(cursor["dirsync"], validate=True)
             except binascii.Error:
                 return None
-            security = cursor.get("mode") == "object-security"
+            security = cursor.get("mode") == OWN_DIRSYNC
             found = _dirsync(connection, cursor["base"], cookie, self._settings.page_timeout_s, security)
             if found is None:
                 return None
@@ -181,11 +244,11 @@ class ActiveDirectory:
         elif cursor.get("invocation") == mark["invocation"]:
             if cursor["usn"] == mark["usn"]:
                 return set(), set(), dict(cursor)
-            objects, after = self._by_usn(connection, cursor), {**mark, "mode": "usn"}
+            objects, after = self._by_usn(connection, cursor), {**mark, "mode": cursor.get("mode", USN)}
         else:
             return None
-        deleted = {guid(one["objectGUID"][0]) for one in objects if one.get("isDeleted", [b""])[0] == b"TRUE"}
-        return {guid(one["objectGUID"][0]) for one in objects} - deleted, deleted, after
+        deleted = {guid(one["objectguid"][0]) for one in objects if one.get("isdeleted", [b""])[0] == b"TRUE"}
+        return {guid(one["objectguid"][0]) for one in objects} - deleted, deleted, after
 
     def _by_usn(self, connection: Any, cursor: Cursor) -> list[Mapping[str, Sequence[bytes]]]:
         """What has a higher uSNChanged, tombstones with it."""
@@ -200,6 +263,7 @@ class ActiveDirectory:
         """The changed objects, read again whole; those that are no longer where we look are gone, too."""
         ends = time.monotonic() + self._settings.read_timeout_s
         entries: dict[str, DirectoryEntry] = {}
+        names = Names()
         ordered = sorted(changed)
         for kind, base, wanted in self.searches():
             for start in range(0, len(ordered), GUIDS_AT_ONCE):
@@ -210,7 +274,7 @@ class ActiveDirectory:
                     if parse(one["dn"]) == parse(base):
                         continue
                     primary = self._primary_members(connection, one, ends) if kind == "group" else {}
-                    entry = self._entry(kind, one, primary)
+                    entry = self._entry(kind, one, primary, names)
                     entries[entry.immutable_id] = entry
         elsewhere = changed - entries.keys()
         moved = any(entry.kind == "department" for entry in entries.values())
@@ -241,6 +305,8 @@ def judge(result: Mapping[str, Any]) -> BindResult:
     message = str(result.get("message", ""))
     _, marker, rest = message.partition("data ")
     code = rest.partition(",")[0].strip().lower() if marker else ""
+    if result["result"] == OK:
+        return "ok"
     if result["result"] != INVALID_CREDENTIALS:
         return "unavailable"
     return _CODES.get(code, "wrong_password")
@@ -274,12 +340,12 @@ def _dirsync(
             return None
         found += [one["raw_attributes"] for one in connection.response if one["type"] == "searchResEntry"]
         more, cookie = answer["value"]["more_results"], bytes(answer["value"]["cookie"])
-    return [one for one in found if one.get("objectGUID")], cookie
+    return [one for one in found if one.get("objectguid")], cookie
 
 
 def _rid(raw: Mapping[str, Sequence[bytes]]) -> int:
     """The last part of an objectSid (MS-DTYP §2.4.2.2)."""
-    sids = raw.get("objectSid") or [b"\0" * 8]
+    sids = raw.get("objectsid") or [b"\0" * 8]
     return int.from_bytes(sids[0][-4:], "little")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ SLOTS = 4
 WAIT_S = 0.25
 REST_S = 5.0
 
-# The outcome of a refused bind, and the state of a found entry that makes a bind needless.
+# The outcome of a bind, and the state of a found entry that makes a bind needless.
 Judge = Callable[[Mapping[str, Any]], BindResult]
 State = Callable[[Mapping[str, Any]], BindResult | None]
 
@@ -62,10 +62,19 @@ class Bulkhead:
 class Binder:
     """Finds an entry by its id and binds as it. One sign-in makes one bind.
 
-    `state` says from the found entry's raw attributes that no bind is needed; `judge` reads a refusal's result.
+    `state` says from the found entry's raw attributes that no bind is needed; `judge` reads a bind's result, which has
+    what the server answers to `controls`.
     """
 
-    def __init__(self, servers: LdapServers, attributes: tuple[str, ...], state: State, judge: Judge) -> None:
+    def __init__(
+        self,
+        servers: LdapServers,
+        attributes: tuple[str, ...],
+        state: State,
+        judge: Judge,
+        controls: Sequence[Any] = (),
+    ) -> None:
+        self._controls = list(controls) or None
         self._servers = servers
         self._attributes = attributes
         self._state = state
@@ -111,7 +120,7 @@ class Binder:
         connection.user, connection.password = found[0]["dn"], password
         try:
             with deadline(connection, _left(ends)):
-                connection.bind()
+                connection.bind(controls=self._controls)
             result = connection.result
         except BaseException:
             close(connection)
@@ -122,8 +131,6 @@ class Binder:
             self._servers.keep("bind", url, connection)
         else:
             close(connection)
-        if result["result"] == OK:
-            return "ok"
         judged = self._judge(result)
         if judged == "unavailable" and result["result"] in TRY_ANOTHER:
             return None

@@ -22,8 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ldap3 import DEREF_NEVER, NONE, SUBTREE, Connection, Server, Tls
 from ldap3.core.exceptions import LDAPException
+from ldap3.utils.conv import escape_filter_chars
 
 from identity.core.errors import Unavailable
+from identity.directory.messages import read_lean
 from identity.directory.reader import ReadIncomplete
 from identity.directory.settings import DirectorySettings
 
@@ -158,44 +160,60 @@ class LdapServers:
             raise
         connection.socket.settimeout(None)
         connection.socket = _Bounded(connection.socket)
+        read_lean(connection)
         return connection
 
     def bound(self, url: str, seconds: float) -> Any:
         """A connection of our own account to this server; raises one of `FAULTS` or `Unavailable`."""
-        s = self.settings
         started = time.monotonic()
-        connection = self.open(url, s.bind_dn, self._secret, seconds)
+        connection = self.reach(url, seconds)
         try:
-            with deadline(connection, max(0.1, seconds - (time.monotonic() - started))):
-                connection.bind()
-            if connection.result["result"] != OK:
-                raise Unavailable(
-                    "The directory refused our account.", str(connection.result["description"]), code="bind_refused"
-                )
+            self.bind(connection, max(0.1, seconds - (time.monotonic() - started)))
         except BaseException:
             close(connection)
             raise
         return connection
 
+    def reach(self, url: str, seconds: float) -> Any:
+        """A connection for our own account that is not bound yet."""
+        return self.open(url, self.settings.bind_dn, self._secret, seconds)
+
+    def bind(self, connection: Any, seconds: float) -> None:
+        """Bind it as our own account; raises `Unavailable` when the directory refuses it."""
+        with deadline(connection, seconds):
+            connection.bind()
+        if connection.result["result"] != OK:
+            raise Unavailable(
+                "The directory refused our account.", str(connection.result["description"]), code="bind_refused"
+            )
+
     @contextmanager
-    def service(self) -> Iterator[tuple[Any, str]]:
-        """A connection of our own account to the first server that answers, and its address.
+    def service(self, *, keep: bool = False) -> Iterator[tuple[Any, str]]:
+        """A connection of our own account to the first server that answers, and its address. `keep` = one that was kept
+        from the last time, and that is kept again.
 
         Raises `Unavailable` when none does, and `ReadIncomplete` for any fault inside.
         """
         problems = []
         for url in self.urls():
             try:
-                connection = self.bound(url, self.settings.connect_timeout_s + self.settings.login_timeout_s)
+                connection = self.take("search", url) if keep else None
+                if connection is None:
+                    connection = self.bound(url, self.settings.connect_timeout_s + self.settings.login_timeout_s)
             except (*FAULTS, Unavailable) as error:
                 problems.append(f"{url}: {getattr(error, 'detail', '') or error}")
                 continue
             self.prefer(url)
             try:
                 yield connection, url
-            except FAULTS as error:
-                raise ReadIncomplete("The directory stopped answering.", str(error), code="read_broken") from error
-            finally:
+            except BaseException as error:
+                close(connection)
+                if isinstance(error, FAULTS):
+                    raise ReadIncomplete("The directory stopped answering.", str(error), code="read_broken") from error
+                raise
+            if keep:
+                self.keep("search", url, connection)
+            else:
                 close(connection)
             return
         raise Unavailable("The directory cannot be reached.", "; ".join(problems), code="directory_unreachable")
@@ -269,6 +287,13 @@ def search_all(
         cookie = result.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie")
         if not cookie:
             return
+
+
+def find_login(connection: Any, settings: DirectorySettings, login: str, attributes: Sequence[str]) -> list[Any]:
+    """The entries of users with this login."""
+    wanted = f"(&{settings.users_filter}({settings.attributes.login}={escape_filter_chars(login)}))"
+    ends = time.monotonic() + settings.login_timeout_s
+    return list(search_all(connection, settings, settings.users_base, wanted, attributes, ends))
 
 
 def search_once(

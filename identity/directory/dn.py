@@ -72,7 +72,18 @@ def parse(dn: str) -> Rdns:
 
 def normalise(dn: str) -> str:
     """The DN in its one canonical form; raises `Invalid`."""
+    leaf, comma, above = dn.partition(",")
+    if comma and len(dn) <= MAX_LENGTH and _PLAIN.fullmatch(dn):
+        return f"{_plain_pair(leaf)},{_plain_tail(above)}"
     return ",".join(parse(dn))
+
+
+def normalise_or_empty(said: str) -> str:
+    """As `normalise`; "" for what is no DN and so names nobody."""
+    try:
+        return normalise(said)
+    except Invalid:
+        return ""
 
 
 def is_below(rdns: Rdns, base: Rdns) -> bool:
@@ -97,6 +108,12 @@ def _plain_pair(part: str) -> str:
     if not equals:
         raise _broken("has a part without =")
     return f"{_type(kind)}={_escape(fold(value))}"
+
+
+@lru_cache(maxsize=4_096)
+def _plain_tail(above: str) -> str:
+    """What many names have in common."""
+    return ",".join(_plain_pair(part) for part in above.split(","))
 
 
 @lru_cache(maxsize=512)

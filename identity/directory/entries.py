@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -9,7 +10,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from identity.core.errors import Invalid
-from identity.directory.dn import normalise
+from identity.directory.dn import normalise, normalise_or_empty
 from identity.directory.reader import DirectoryEntry, EntryKind, ReadIncomplete
 from identity.directory.settings import DirectorySettings
 
@@ -20,6 +21,9 @@ LOCKED_FOR_EVER = "000001010000Z"
 
 _FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 _NEVER = frozenset({0, 0x7FFFFFFFFFFFFFFF})
+
+# What an expression reads: entry.name or entry["name"].
+_READ_BY = re.compile(r"""\bentry\s*(?:\.\s*([A-Za-z]\w*)|\[\s*["']([A-Za-z][\w;-]*)["']\s*\])""")
 
 RawEntry = Mapping[str, Sequence[bytes]]
 
@@ -36,7 +40,24 @@ def wanted_attributes(settings: DirectorySettings, kind: EntryKind) -> list[str]
         "group": (names.group_name, names.group_title, names.member),
         "department": (names.department_code, names.department_name, names.department_company),
     }
-    return list(dict.fromkeys(name for name in (*by_kind[kind], settings.key) if name))
+    more = (
+        name
+        for one in settings.transforms
+        if one.kind == kind
+        for parts in _READ_BY.findall(one.expression or "")
+        for name in parts
+    )
+    return list(dict.fromkeys(name for name in (*by_kind[kind], *more, settings.key) if name))
+
+
+class Names(dict[str, str]):
+    """DNs in their one canonical form, each made once in one read; what is no DN names nobody ("")."""
+
+    def __missing__(self, dn: str) -> str:
+        found = normalise_or_empty(dn)
+        # The same text object where nothing had to be changed: a member's DN is its entry's.
+        self[dn] = found = dn if found == dn else found
+        return found
 
 
 def make_entry(
@@ -48,51 +69,49 @@ def make_entry(
     disabled: bool = False,
     members: Iterable[str] | None = None,
     key: Callable[[bytes], str] = bytes.decode,
+    names: Names | None = None,
 ) -> DirectoryEntry:
-    """An entry of these raw attributes; raises `ReadIncomplete` when its key is hidden from us or cannot be read."""
-    names = settings.attributes
-    lower = {name.lower(): values for name, values in raw.items()}
-    ids = lower.get(settings.key.lower()) or ()
-    member_name = names.member.lower()
+    """An entry of these raw attributes, whose names are in small letters.
+
+    Raises `ReadIncomplete` when its key is hidden from us or it cannot be read.
+    """
+    names = Names() if names is None else names
+    key_name, member_name = settings.key.lower(), settings.attributes.member.lower()
+    ids = raw.get(key_name) or ()
     if len(ids) != 1:
         raise ReadIncomplete(f"The directory hides {settings.key} from our account.", dn, code="no_key")
+    own = {key_name, member_name}
     attributes: dict[str, tuple[str, ...]] = {}
     skipped = []
-    for name, values in lower.items():
-        if name == member_name or name == settings.key.lower():
+    for name, values in raw.items():
+        if name in own:
             continue
-        texts = tuple(text for one in values[:VALUES_MAX] if (text := clean(one)) is not None)
+        texts = tuple([text for one in values[:VALUES_MAX] if (text := clean(one)) is not None])
         if len(texts) != len(values):
             skipped.append(name)
         if texts:
             attributes[name] = texts
     if members is None:
-        found = lower.get(member_name, ())
+        found = raw.get(member_name, ())
         if len(found) > MEMBERS_MAX:
             raise ReadIncomplete("A group has more members than we read.", dn, code="group_too_large")
         members = (text for one in found if (text := _text(one)) is not None)
     try:
+        canonical = names[dn]
+        if not canonical:
+            normalise(dn)
         return DirectoryEntry(
             kind=kind,
             immutable_id=key(ids[0]),
-            dn=normalise(dn),
+            dn=canonical,
             attributes=attributes,
             disabled=disabled or _marked(settings, attributes),
-            members=tuple(normalised(members)),
+            members=tuple([name for one in members if (name := names[one])]),
             valid_until=_valid_until(settings, attributes) if kind == "user" else None,
             skipped=tuple(skipped),
         )
     except (Invalid, UnicodeDecodeError, ValueError) as error:
         raise ReadIncomplete("An entry of the directory cannot be read.", f"{dn}: {error}", code="bad_entry") from None
-
-
-def normalised(members: Iterable[str]) -> Iterable[str]:
-    """Members as normalised DNs; what is no DN names nobody."""
-    for one in members:
-        try:
-            yield normalise(one)
-        except Invalid:
-            continue
 
 
 def clean(value: bytes) -> str | None:

@@ -13,6 +13,7 @@ from identity.directory.ldif import LdifDirectory
 from identity.directory.openldap import OpenLdapDirectory
 from identity.directory.reader import Directory
 from identity.directory.settings import DirectorySettings
+from identity.directory.table import TableDirectory
 
 
 def open_directory(kind: str, settings: Mapping[str, Any], secret_ref: str | None) -> Directory:
@@ -20,6 +21,8 @@ def open_directory(kind: str, settings: Mapping[str, Any], secret_ref: str | Non
     parsed = DirectorySettings.load(kind, settings)
     if parsed.kind == "ldif":
         return LdifDirectory(parsed)
+    if parsed.kind in {"csv", "xlsx"}:
+        return TableDirectory(parsed)
     if parsed.kind == "active_directory":
         return ActiveDirectory(parsed, read_secret(secret_ref))
     return OpenLdapDirectory(parsed, read_secret(secret_ref))

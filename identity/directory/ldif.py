@@ -16,10 +16,19 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from identity.core.errors import Invalid
 from identity.directory.dn import is_below, normalise, parse
 from identity.directory.entries import make_entry
-from identity.directory.reader import BindResult, Cursor, DirectoryEntry, EntryKind, ReadIncomplete, Reading
+from identity.directory.reader import (
+    BindResult,
+    ChangeResult,
+    Cursor,
+    DirectoryEntry,
+    EntryKind,
+    ReadIncomplete,
+    Reading,
+    only_login,
+)
 from identity.directory.settings import DirectorySettings
+from identity.directory.tables import read_file
 
-FILE_MAX = 256 * 1024 * 1024
 ARGON2 = b"{ARGON2}"
 _KINDS: dict[str, EntryKind] = {"inetorgperson": "user", "groupofnames": "group", "organizationalunit": "department"}
 _ATTRIBUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(?:;[A-Za-z0-9-]+)*")
@@ -63,6 +72,10 @@ class LdifDirectory:
             raise ReadIncomplete("The directory holds no users.", str(self._path), code="read_empty")
         return Reading(tuple(entries), cursor={"sha256": mark}, server=str(self._path))
 
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login; None unless there is exactly one."""
+        return only_login(self.read(), self._settings.attributes.login, login)
+
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:  # noqa: ARG002
         """Check the entry's `userPassword: {ARGON2}…`."""
         if not password:
@@ -77,7 +90,11 @@ class LdifDirectory:
         if entry.disabled:
             return "disabled"
         stored = records[0].values.get("userpassword", [])
-        return "ok" if any(_matches(one, password) for one in stored) else "wrong_password"
+        return "ok" if any(password_matches(one, password) for one in stored) else "wrong_password"
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:  # noqa: ARG002
+        """Nothing is written into a file."""
+        return "off"
 
     def lockout(self) -> tuple[int, int]:
         """A file locks nobody."""
@@ -111,12 +128,7 @@ class LdifDirectory:
             raise self._bad(record.line, error.detail or error.public) from None
 
     def _content(self) -> bytes:
-        try:
-            if self._path.stat().st_size > FILE_MAX:
-                raise ReadIncomplete("The directory file is too large.", str(self._path), code="read_too_large")
-            return self._path.read_bytes()
-        except OSError as error:
-            raise ReadIncomplete("The directory file cannot be read.", str(error), code="read_file") from None
+        return read_file(self._path)
 
     def _records(self, content: bytes) -> Iterator[_Record]:
         record: _Record | None = None
@@ -185,7 +197,8 @@ class LdifDirectory:
         return Invalid(f"{self._path.name}, line {number}: {what}", code="ldif_line")
 
 
-def _matches(stored: bytes, password: str) -> bool:
+def password_matches(stored: bytes, password: str) -> bool:
+    """Whether this is the password of an `{ARGON2}` hash; of any other form it is none."""
     if not stored.startswith(ARGON2):
         return False
     try:

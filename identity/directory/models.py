@@ -12,12 +12,17 @@ from identity.core.db import Base, Json, Keyed
 
 
 class DirectorySource(Keyed, Base):
-    """A directory that people come from. `secret_ref` names the bind secret (`file:…`, `env:…`), never holds it."""
+    """A directory that people come from. `secret_ref` names the bind secret (`file:…`, `env:…`), never holds it.
+
+    It runs by itself every `interval_s` seconds, by a `cron` expression (in the organisation's time zone), or, `live`,
+    as soon as something changes. By `check_cron` everything is compared and the drift reported; `check_repairs` = what
+    the guard lets through is put right at once.
+    """
 
     __tablename__ = "directory_source"
     __table_args__ = (
         UniqueConstraint("code"),
-        CheckConstraint("kind IN ('openldap', 'active_directory', 'ldap', 'ldif')", name="kind"),
+        CheckConstraint("kind IN ('openldap', 'active_directory', 'ldap', 'ldif', 'csv', 'xlsx')", name="kind"),
     )
 
     code: Mapped[str]
@@ -27,6 +32,10 @@ class DirectorySource(Keyed, Base):
     secret_ref: Mapped[str | None]
     precedence: Mapped[int] = mapped_column(default=100)
     interval_s: Mapped[int | None]
+    cron: Mapped[str | None]
+    live: Mapped[bool] = mapped_column(default=False)
+    check_cron: Mapped[str | None]
+    check_repairs: Mapped[bool] = mapped_column(default=False)
     enabled: Mapped[bool] = mapped_column(default=True)
     managed_by: Mapped[str] = mapped_column(default="console")
     created_at: Mapped[datetime]

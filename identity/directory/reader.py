@@ -11,6 +11,7 @@ from identity.core.errors import Unavailable
 
 EntryKind = Literal["user", "group", "department"]
 BindResult = Literal["ok", "wrong_password", "locked", "disabled", "expired", "must_change", "denied", "unavailable"]
+ChangeResult = Literal["ok", "wrong_password", "locked", "refused", "off", "unavailable"]
 Cursor = Mapping[str, str]
 
 
@@ -46,14 +47,22 @@ class Reading:
     """What one read gave.
 
     `complete`: these are all entries; else they are those that changed since the cursor, and `gone` are the ids of
-    those that went. `cursor` is handed in at the next read. `server` is the address that answered.
+    those that went; a directory that does not say them gives `present`, the ids of all that is there. `cursor` is
+    handed in at the next read. `server` is the address that answered.
     """
 
     entries: tuple[DirectoryEntry, ...]
     complete: bool = True
     gone: frozenset[str] = frozenset()
+    present: frozenset[str] | None = None
     cursor: Cursor = field(default_factory=dict)
     server: str = ""
+
+
+def only_login(reading: Reading, attribute: str, login: str) -> DirectoryEntry | None:
+    """The one user with this login in a reading."""
+    found = [one for one in reading.entries if one.kind == "user" and one.first(attribute) == login]
+    return found[0] if len(found) == 1 else None
 
 
 class Directory(Protocol):
@@ -66,8 +75,16 @@ class Directory(Protocol):
         """
         ...
 
+    def sample(self, login: str) -> DirectoryEntry | None:
+        """The entry of this login as the directory says it; None unless there is exactly one. Raises as `read`."""
+        ...
+
     def bind(self, dn: str, immutable_id: str, password: str) -> BindResult:
         """Whether this is the entry's password."""
+        ...
+
+    def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
+        """Change the entry's password, where the source lets us: `off` else, `refused` by the directory's own rules."""
         ...
 
     def lockout(self) -> tuple[int, int]:

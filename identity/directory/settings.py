@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from identity.core.errors import Invalid
 from identity.directory.dn import parse
 
-DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif"]
-FILES: frozenset[str] = frozenset({"ldif"})
+DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif", "csv", "xlsx"]
+FILES: frozenset[str] = frozenset({"ldif", "csv", "xlsx"})
+CAN_LIVE: frozenset[str] = frozenset({"openldap", "active_directory"})
 
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=")
 
@@ -56,6 +57,44 @@ class AttributeMap(_Value):
     department_company: AttributeName | None = "l"
 
 
+FieldName = Literal[
+    "login",
+    "name",
+    "family_name",
+    "given_name",
+    "mail",
+    "phone",
+    "employee_number",
+    "department",
+    "company",
+    "position",
+    "group_name",
+    "group_title",
+    "department_code",
+    "department_name",
+    "department_company",
+]
+
+
+class Transform(_Value):
+    """How a field is made: by a CEL expression (see `directory/transform.py`), then by a table of its values.
+
+    A value that stands in no line of the table is kept, dropped (the source says nothing), or an error.
+    """
+
+    field: FieldName
+    expression: str | None = Field(None, min_length=1, max_length=1_024)
+    lookup: Mapping[str, str] = Field({}, max_length=10_000)
+    otherwise: Literal["keep", "drop", "error"] = "keep"
+
+    @property
+    def kind(self) -> Literal["user", "group", "department"]:
+        """The kind of entry that has this field."""
+        if self.field.startswith("group_"):
+            return "group"
+        return "department" if self.field.startswith("department_") else "user"
+
+
 class Marker(_Value):
     """An attribute value that marks an account as disabled, for example employeeType = left."""
 
@@ -74,7 +113,7 @@ class Limit(_Value):
         return max(self.count, int(total * self.percent / 100))
 
 
-LimitName = Literal["user_disable", "cleared", "left", "group_remove", "department_remove"]
+LimitName = Literal["user_disable", "user_delete", "cleared", "left", "group_remove", "department_remove"]
 
 # What an Active Directory names differently; a source's own settings win.
 _AD_ATTRIBUTES: Mapping[str, str | None] = {
@@ -91,6 +130,47 @@ _AD: Mapping[str, Any] = {
     "users_filter": "(&(objectCategory=person)(objectClass=user))",
     "groups_filter": "(objectClass=group)",
 }
+# Columns of a table.
+_TABLE_ATTRIBUTES: Mapping[str, str | None] = {
+    "login": "login",
+    "name": "name",
+    "family_name": "family_name",
+    "given_name": "given_name",
+    "mail": "mail",
+    "phone": "phone",
+    "employee_number": "employee_number",
+    "department": "department",
+    "company": "company",
+    "position": "position",
+    "manager": "manager",
+    "valid_until": "valid_until",
+    "group_name": "name",
+    "group_title": "title",
+    "member": "members",
+    "department_code": "code",
+    "department_name": "name",
+    "department_company": "company",
+}
+_KIND_DEFAULTS: Mapping[str, tuple[Mapping[str, str | None], Mapping[str, Any]]] = {
+    "active_directory": (_AD_ATTRIBUTES, _AD),
+    "csv": (_TABLE_ATTRIBUTES, {"key": "id"}),
+    "xlsx": (_TABLE_ATTRIBUTES, {"key": "id"}),
+}
+
+
+class Tables(_Value):
+    """Where a table source keeps what: sheets of its workbook, or CSV files beside that of the users; "" = nowhere."""
+
+    users: str = Field(default="users", max_length=100)
+    groups: str = Field(default="", max_length=100)
+    departments: str = Field(default="", max_length=100)
+
+    @field_validator("groups", "departments")
+    @classmethod
+    def _is_name(cls, value: str) -> str:
+        if "/" in value or "\\" in value or value in {".", ".."}:
+            raise ValueError(f"{value!r} is not a plain name")
+        return value
 
 
 class DirectorySettings(_Value):
@@ -104,7 +184,10 @@ class DirectorySettings(_Value):
     """
 
     kind: DirectoryKind
-    path: str = Field("", description="File of an LDIF source.")
+    path: str = Field("", description="File of an LDIF, CSV or Excel source.")
+    tables: Tables = Field(Tables(), description="Sheets, or further CSV files.")
+    encoding: Literal["utf-8", "gb18030"] = Field("utf-8", description="Of CSV files; Chinese Excel writes gb18030.")
+    delimiter: Literal[",", ";", "\t"] = Field(",", description="Of CSV files.")
     urls: tuple[str, ...] = Field((), description="ldap:// or ldaps:// addresses, tried in this order.")
     tls: Literal["ldaps", "starttls", "none"] = "ldaps"
     ca_file: str | None = None
@@ -118,6 +201,7 @@ class DirectorySettings(_Value):
     departments_base: str = ""
     departments_filter: str = "(objectClass=organizationalUnit)"
     attributes: AttributeMap = Field(default_factory=AttributeMap)
+    transforms: tuple[Transform, ...] = Field((), max_length=50)
     disabled_when: Marker | None = None
     forest: str | None = Field(None, min_length=1, max_length=64)
     time_zone: str = Field("Asia/Shanghai", description="A date as an end is the end of that day here.")
@@ -128,20 +212,30 @@ class DirectorySettings(_Value):
     read_timeout_s: int = Field(600, ge=1, le=3_600)
     lockout_failures: int = Field(0, ge=0)
     lockout_window_s: int = Field(1_800, ge=1)
+    password_change: bool = Field(False, description="People whose password has expired change it here.")
+    outage_hours: int | None = Field(
+        None, ge=1, le=168, description="While the directory is away, the password that it accepted so long ago counts."
+    )
     incremental: bool = Field(True, description="Read only what changed, where the directory can say it.")
     limits: Mapping[LimitName, Limit] = Field(
         default_factory=dict, description="When a run must wait for approval; max(5, 10 %) of each where not given."
+    )
+    delete_after_days: int | None = Field(
+        90,
+        ge=1,
+        description="How long a missing account is in quarantine before its identity is deleted; null = for ever.",
     )
     full_every_s: int = Field(86_400, ge=60, description="Read everything at least this often.")
 
     @model_validator(mode="before")
     @classmethod
     def _kind_defaults(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or values.get("kind") != "active_directory":
+        if not isinstance(values, Mapping) or values.get("kind") not in _KIND_DEFAULTS:
             return values
+        names, others = _KIND_DEFAULTS[values["kind"]]
         attributes = values.get("attributes") or {}
-        named = {**_AD_ATTRIBUTES, **attributes} if isinstance(attributes, Mapping) else attributes
-        return {**_AD, **values, "attributes": named}
+        named = {**names, **attributes} if isinstance(attributes, Mapping) else attributes
+        return {**others, **values, "attributes": named}
 
     @field_validator("bind_dn", "users_base", "groups_base", "departments_base")
     @classmethod
@@ -154,6 +248,14 @@ class DirectorySettings(_Value):
     @classmethod
     def _is_filter(cls, value: str) -> str:
         _refuse(lambda text: parse_filter(text, None, False, True, None, False), value)
+        return value
+
+    @field_validator("transforms")
+    @classmethod
+    def _each_field_once(cls, value: tuple[Transform, ...]) -> tuple[Transform, ...]:
+        fields = [one.field for one in value]
+        if len(set(fields)) != len(fields):
+            raise ValueError("a field has two transforms")
         return value
 
     @field_validator("pins")

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from identity.access.decide import Access, AccessRequest, Decided
+from identity.access.decide import Access, AccessRequest, Decided, touches_duty
+from identity.access.recorded import record_of
 from identity.apps import authenticate
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
@@ -109,14 +110,15 @@ class _Door:
 
     def _decide(self, call: HotCall, app: App, request: AccessRequest) -> Decided:
         """Decided and recorded before the answer leaves; acts are read where a duty names the action."""
-        if self._access.touches_duty(request):
+        snapshot = self._access.snapshot()
+        if touches_duty(snapshot, (request,)):
             with self._database.write() as connection:
                 self._access.lock(connection, [request])
-                decided, record = self._access.perform(connection, call, request)
-                call.records.append(record)
+                decided = self._access.perform(connection, self._access.snapshot(), request, call.now)
+                call.records.append(record_of(request, decided))
                 self._recorder.write(connection, call, call.records, None)
             return decided
-        decided = self._access.decide(call, request)
+        decided = self._access.decide(call, request, snapshot)
         if app.recording == "buffered":
             self._recorder.submit_buffered(call, call.records, app.code)
         else:

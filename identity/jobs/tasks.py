@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete
 
+from identity.access.checks import carry_out_waiting
 from identity.access.decide import Access
 from identity.access.duty_report import report_due
 from identity.alarms.check import check
@@ -23,12 +24,13 @@ from identity.events.deliver import Composers, deliver_due
 from identity.jobs.worker import Job
 from identity.keys.rotate import rotate
 from identity.login.authenticate import DELAY_MAX_S, WINDOW_S
+from identity.login.leavers import forget_credentials_of_deleted
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
 from identity.login.models import LoginFailure, LoginTransaction
 from identity.reports.schedule import make_due
 from identity.shipping.run import Shipper
 from identity.sync.run import forget_plans
-from identity.sync.schedule import run_due
+from identity.sync.schedule import Scheduler
 
 Forget = Callable[[Connection, datetime], None]
 
@@ -58,6 +60,10 @@ def tasks(
             for one in forget:
                 one(connection, now)
 
+    def forget_leavers(now: datetime) -> None:
+        with units.open(Actor.system("worker:leavers"), now=now) as unit:
+            forget_credentials_of_deleted(unit)
+
     def rotate_keys(now: datetime) -> None:
         with units.open(Actor.system("worker:keys"), now=now) as unit:
             rotate(unit, root, due_only=True)
@@ -69,6 +75,7 @@ def tasks(
                 purge_buried(unit)
                 request_purges(unit, settings.audit_retention_days)
 
+    scheduler = Scheduler(units, settings.zone)
     return [
         Job("audit-gap", 30, lambda now: watch_gap(units, settings.audit_gap_s, now)),
         Job("audit-retention", 3_600, retain),
@@ -81,8 +88,10 @@ def tasks(
         Job("reports", 60, lambda now: make_due(units, access, now, settings.zone)),
         Job("sessions", 1, end_sessions),
         Job("duties", 600, lambda now: report_due(units, settings.zone, now)),
-        Job("sync", 1, lambda now: run_due(units, now)),
+        Job("policy-checks", 1, lambda now: carry_out_waiting(units, database, access, now)),
+        Job("sync", 1, scheduler.tick, end=scheduler.close),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),
+        Job("leavers", 60, forget_leavers),
         Job("plans", 3_600, lambda now: forget_plans(units, now)),
     ]

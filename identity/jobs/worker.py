@@ -25,12 +25,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Run `run(now)` every `every_s` seconds. `exclusive` = on one node at a time, by a lease."""
+    """Run `run(now)` every `every_s` seconds. `exclusive` = on one node at a time, by a lease. `end` is called once
+    when the worker stops, and waits for what the job has begun."""
 
     name: str
     every_s: float
     run: Callable[[datetime], object]
     exclusive: bool = True
+    end: Callable[[], object] = lambda: None
 
 
 def work(units: Units, jobs: Sequence[Job], stop: threading.Event) -> None:
@@ -53,6 +55,7 @@ def _repeat(units: Units, job: Job, holder: str, stop: threading.Event) -> None:
         started = time.monotonic()
         _run(units, job, holder)
         stop.wait(max(0.0, job.every_s - (time.monotonic() - started)))
+    job.end()
 
 
 def _run(units: Units, job: Job, holder: str) -> None:

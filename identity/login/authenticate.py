@@ -58,6 +58,18 @@ class DirectoryVerifier(Protocol):
 
     def __call__(self, account: AccountRef, password: str) -> str: ...
 
+    def change(self, account: AccountRef, old: str, new: str) -> str:
+        """Change the password there: ok, off, refused, or why not."""
+        ...
+
+    def outage_hours(self, account: AccountRef) -> int | None:
+        """For how many hours a password counts that the directory accepted, while it is away; None = it does not."""
+        ...
+
+    def changes(self, account: AccountRef) -> bool:
+        """Whether people change their password of this directory here."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -113,6 +125,18 @@ def verify(candidate: Candidate, password: str, directory: DirectoryVerifier) ->
     return result
 
 
+def change(candidate: Candidate, old: str, new: str, directory: DirectoryVerifier) -> str:
+    """Change the password of a directory's account: `ok`, `refused` by its rules, or a reason as `verify`."""
+    if candidate.blocked or candidate.account is None or not old:
+        check_hash(_DUMMY, old)
+        return "blocked" if candidate.blocked else "unknown_user"
+    with _directory_slots:
+        result = directory.change(candidate.account, old, new)
+    if result == "unavailable":
+        raise Unavailable("Sign-in is temporarily unavailable.", "directory did not answer", code="directory")
+    return result
+
+
 @contextmanager
 def attempt() -> Iterator[None]:
     """One try to sign in; raises `Unavailable` when too many are under way."""
@@ -151,6 +175,12 @@ def hash_password(login: str, password: str) -> str:
         raise Invalid("A password needs more different characters.", code="password_simple")
     with _hash_slots:
         return _hasher.hash(text)
+
+
+def hash_accepted(password: str) -> str:
+    """The argon2id hash of a password that is right, whatever it is like."""
+    with _hash_slots:
+        return _hasher.hash(_normal(password))
 
 
 def renewed_hash(stored: str, password: str) -> str | None:

@@ -15,7 +15,7 @@ from identity.core.unit import Unit
 from identity.core.web import delete_cookie, open_unit, read_cookie, redirect_to, request_now, set_cookie, use
 from identity.login import flow, mfa, service
 from identity.login.models import LoginTransaction
-from identity.login.request import ACR_MFA, LoginRequest, Ready, SessionView
+from identity.login.request import SECOND_FACTORS, LoginRequest, Ready, SessionView
 from identity.login.session import find_session
 
 SURFACES = {"console": "admin"}
@@ -36,7 +36,7 @@ def current_session(unit: Unit, surface: str = "sso") -> SessionView | None:
         return None
     connection, snapshot, settings = unit.db.connection(), use(Access).snapshot(), use(Settings)
     session = find_session(connection, secret, surface, snapshot, settings, unit.now)
-    if session is None or session.partial or session.acr == ACR_MFA:
+    if session is None or session.partial or SECOND_FACTORS & set(session.amr):
         return session
     owed = mfa.factor_owed(connection, snapshot, settings, session.user_id, unit.now)
     return replace(session, partial=True) if owed else session

@@ -18,7 +18,7 @@ from identity.core.record import Record
 from identity.core.secrets import new_id
 from identity.core.unit import Unit
 from identity.login.models import LoginTransaction, SessionParticipant
-from identity.login.request import ACR_MFA, LoginRequest, Ready, Refusal, SessionView, SignIn
+from identity.login.request import ACR_MFA, SECOND_FACTORS, LoginRequest, Ready, Refusal, SessionView, SignIn
 from identity.login.session import hold
 
 
@@ -75,7 +75,7 @@ def next_step(
     if session.partial:
         return Refuse("interaction_required") if silent else StepUp()
     if request.acr is not None and not request.acr.met_by(session.acr):
-        if request.acr.met_by(ACR_MFA) and not silent:
+        if request.acr.met_by(ACR_MFA) and not silent and not SECOND_FACTORS & set(session.amr):
             return StepUp()
         if request.acr.essential:
             return Refuse("unmet_acr")

@@ -87,6 +87,17 @@ class LocalPassword(Base):
     changed_at: Mapped[datetime]
 
 
+class AcceptedPassword(Base):
+    """The argon2id hash of the password that a directory last accepted, for the time in which it cannot be asked."""
+
+    __tablename__ = "accepted_password"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    source_id: Mapped[UUID] = mapped_column(ForeignKey("directory_source.id"))
+    hash: Mapped[str]
+    accepted_at: Mapped[datetime]
+
+
 class SetupToken(Base):
     """The one-time token with which an invited administrator chooses a password; used up = gone."""
 

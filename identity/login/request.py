@@ -13,7 +13,11 @@ from identity.apps.registry import App
 
 ACR_PASSWORD = "urn:tessera:acr:password"  # noqa: S105
 ACR_MFA = "urn:tessera:acr:mfa"
-ACR_RANK: Mapping[str, int] = {ACR_PASSWORD: 1, ACR_MFA: 2}
+# Authentication methods (RFC 8176 and our own): a password that the directory accepted before it went away.
+CACHED = "cached"
+SECOND_FACTORS = frozenset({"otp", "recovery"})
+ACR_CACHED = "urn:tessera:acr:cached"
+ACR_RANK: Mapping[str, int] = {ACR_CACHED: 0, ACR_PASSWORD: 1, ACR_MFA: 2}
 
 
 @dataclass(frozen=True, slots=True)

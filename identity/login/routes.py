@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from identity.access.decide import Access
 from identity.apps.registry import App, Registry
 from identity.core.errors import Invalid, NotFound, Refused
-from identity.core.i18n import COOKIE, LANGUAGES
+from identity.core.i18n import COOKIE, LANGUAGES, gettext_noop
 from identity.core.i18n import gettext as _
 from identity.core.settings import Settings
 from identity.core.web import (
@@ -26,7 +26,7 @@ from identity.core.web import (
     use,
 )
 from identity.keys.keyring import Keyring
-from identity.login import authenticate, flow, mfa, service
+from identity.login import authenticate, flow, mfa, outage, service
 from identity.login.authenticate import DirectoryVerifier
 from identity.login.doors import (
     current_session,
@@ -39,12 +39,19 @@ from identity.login.doors import (
 from identity.login.gate import check_place
 from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
 from identity.login.models import LoginTransaction
-from identity.login.request import LoginRequest, Ready, SessionView
+from identity.login.request import CACHED, LoginRequest, Ready, SessionView
 from identity.login.session import is_fresh
 from identity.people.inputs import LOGIN_MAX
 from identity.people.models import User
 
 bp = Blueprint("login", __name__, template_folder="templates")
+
+# Reasons that a directory gives only for the right password.
+NAMED = {
+    "must_change_elsewhere": gettext_noop("The password must be changed in the directory first."),
+    "expired": gettext_noop("Your account in the directory has ended."),
+    "denied": gettext_noop("The directory does not let you sign in now or from here."),
+}
 
 PUBLIC = "a step of a login; bound to the browser by the transaction's cookie"
 
@@ -56,7 +63,7 @@ def login_page() -> Response:
     tx = request.args.get("tx", "")
     if not tx:
         return redirect_to("/")
-    return _page("login/sign_in.html", tx, login=None, error=None)
+    return step_page("login/sign_in.html", tx, login=None, error=None)
 
 
 @bp.post("/login")
@@ -68,40 +75,56 @@ def login_submit() -> Response:
     if len(password) > authenticate.PASSWORD_MAX or len(login) > LOGIN_MAX:
         raise Invalid("The name or the password is too long.", code="too_long")
     with authenticate.attempt():
-        secret, transaction = _try_password(tx, login, password)
+        secret, transaction, reason = try_password(tx, login, password)
         if secret is None:
-            _wait_until(started)
+            wait_until(started)
     if secret is None:
-        return _page("login/sign_in.html", tx, login=login, error=_("The name or the password is not right."))
+        if reason == "must_change":
+            return step_page("login/change_password.html", tx, login=login, error=None)
+        error = _(NAMED.get(reason, "The name or the password is not right."))
+        return step_page("login/sign_in.html", tx, login=login, error=error)
+    return signed_in(transaction, secret)
+
+
+def signed_in(transaction: LoginTransaction, secret: str) -> Response:
+    """Go on with the session of this secret."""
     response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
     set_cookie(response, _cookie(transaction.door), secret)
     return response
 
 
-def _try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginTransaction]:
-    """The secret of the session that this name and password begin or renew, or None; every failure costs a hash."""
+def try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginTransaction, str]:
+    """The secret of the session that this name and password begin or renew, or None and the reason that may be told;
+    every failure costs a hash."""
     with open_unit(write=False) as unit:
         transaction = load_transaction(unit, tx)
         before = current_session(unit, surface_of(transaction.door))
         candidate = authenticate.find_candidate(unit.db.connection(), login, request_origin().ip, unit.now)
-    reason = authenticate.verify(candidate, password, use_verifier())
+        kept = outage.accepted(unit.db.connection(), candidate)
+    weaker = surface_of(transaction.door) != "admin"
+    outcome = outage.verify(candidate, kept, password, use_verifier(), unit.now, weaker=weaker)
+    told = reason = outcome.reason
+    if reason == "must_change" and (candidate.account is None or not use_verifier().changes(candidate.account)):
+        told = "must_change_elsewhere"
     renewed = None
     if reason == "ok" and candidate.local_hash is not None:
         renewed = authenticate.renewed_hash(candidate.local_hash, password)
     secret = None
     with open_unit() as unit:
-        if reason == "ok":
+        outage.keep(unit, candidate, outcome)
+        if reason in {"ok", CACHED}:
             surface = surface_of(transaction.door)
             args = (use(Access), use(Settings), candidate, surface, before, use(LogoutNotifiers))
-            secret = service.sign_in(unit, *args)
+            amr = ("pwd", CACHED) if reason == CACHED else ("pwd",)
+            secret = service.sign_in(unit, *args, amr)
         else:
             service.refuse(unit, candidate, reason)
         if secret is not None and renewed is not None and candidate.user_id is not None:
             authenticate.store_hash(unit, candidate.user_id, renewed)
-    return secret, transaction
+    return secret, transaction, told
 
 
-def _wait_until(started: float) -> None:
+def wait_until(started: float) -> None:
     """A failed sign-in never answers sooner than the least time, so that its time tells nothing."""
     time.sleep(max(0.0, use(Settings).failed_login_min_ms / 1_000 - (time.monotonic() - started)))
 
@@ -118,7 +141,9 @@ def totp_page() -> Response:
     with open_unit(write=False) as unit:
         transaction, session = _step(tx, unit)
         enrolled = mfa.has_factor(unit.db.connection(), session.user_id)
-    return _page("login/totp.html", tx, error=None) if enrolled else redirect_to(f"/login/enrol?tx={transaction.id}")
+    return (
+        step_page("login/totp.html", tx, error=None) if enrolled else redirect_to(f"/login/enrol?tx={transaction.id}")
+    )
 
 
 @bp.post("/login/totp")
@@ -132,9 +157,9 @@ def totp_submit() -> Response:
             transaction, session = _step(tx, unit)
             secret = service.try_code(unit, use(Keyring), use(Settings), session, code)
         if secret is None:
-            _wait_until(started)
+            wait_until(started)
     if secret is None:
-        return _page("login/totp.html", tx, error=_("This code is not right."))
+        return step_page("login/totp.html", tx, error=_("This code is not right."))
     response = redirect_to(f"/{transaction.door}/resume?tx={transaction.id}")
     set_cookie(response, _cookie(transaction.door), secret)
     return response
@@ -147,6 +172,7 @@ def enrol_page() -> Response:
     tx = request.args.get("tx", "")
     with open_unit() as unit:
         transaction, session = _step(tx, unit)
+        _check_not_cached(session)
         if not is_fresh(session, unit.now):  # whoever finds an open browser cannot add a factor of his own
             return redirect_to(f"/login?tx={transaction.id}")
         seed = mfa.begin_enrolment(unit, use(Keyring), session.user_id)
@@ -161,6 +187,7 @@ def enrol_submit() -> Response:
     tx = request.form.get("tx", "")
     with open_unit() as unit:
         transaction, session = _step(tx, unit)
+        _check_not_cached(session)
         if not is_fresh(session, unit.now):
             return redirect_to(f"/login?tx={transaction.id}")
         user = unit.db.get(User, session.user_id)
@@ -188,7 +215,7 @@ def consent_page() -> Response:
     with open_unit(write=False) as unit:
         transaction, _session = _step(tx, unit, whole=True)
         wanted = LoginRequest.from_json(transaction.request)
-    return _page("login/consent.html", tx, scopes=wanted.scopes)
+    return step_page("login/consent.html", tx, scopes=wanted.scopes)
 
 
 @bp.post("/login/consent")
@@ -302,7 +329,7 @@ def _step(tx: str, unit: Any, *, whole: bool = False) -> tuple[Any, SessionView]
     return transaction, session
 
 
-def _page(template: str, tx: str, **values: Any) -> Response:
+def step_page(template: str, tx: str, **values: Any) -> Response:
     with open_unit(write=False) as unit:
         transaction = load_transaction(unit, tx)
         wanted = LoginRequest.from_json(transaction.request)
@@ -317,6 +344,12 @@ def enrol_page_of(tx: str, seed: str, login: str, error: str | None) -> Response
     """The page that shows a seed and asks for its first code."""
     picture = mfa.picture(seed, login, "Tessera") if seed else ""
     return make_response(render_template("login/enrol.html", tx=tx, seed=seed, picture=picture, error=error))
+
+
+def _check_not_cached(session: SessionView) -> None:
+    """Nobody adds a factor on the word of a password that only we remember."""
+    if CACHED in session.amr:
+        raise Refused("A second factor can be added when the directory answers again.", code="directory_away")
 
 
 def _cookie(door: str) -> str:

@@ -58,6 +58,7 @@ def sign_in(
     surface: str,
     before: SessionView | None,
     notifiers: LogoutNotifiers,
+    amr: tuple[str, ...] = ("pwd",),
 ) -> str | None:
     """The password was right: the person's session of this browser and surface goes on under a new secret, or a new
     one begins and an earlier one of somebody else ends; the cookie's secret.
@@ -72,7 +73,6 @@ def sign_in(
     authenticate.forget_failures(connection, candidate.login_key)
     partial = mfa.factor_owed(connection, snapshot, settings, candidate.user_id, unit.now)
     unit.actor = user_actor(unit, candidate.user_id)
-    amr: tuple[str, ...] = ("pwd",)
     if before is not None and before.user_id == candidate.user_id:
         renewed = renew_session(
             unit, settings, before.id, candidate.person_id, amr=amr, partial=partial, from_start=True
@@ -88,8 +88,9 @@ def sign_in(
 
 
 def refuse(unit: Unit, candidate: authenticate.Candidate, reason: str) -> None:
-    """Count and record a failed sign-in; a name that waits is not counted again."""
-    if reason != "blocked":
+    """Count and record a failed sign-in; a name that waits is not counted again, nor one whose password was right but
+    must be changed."""
+    if reason not in {"blocked", "must_change"}:
         authenticate.count_failure(unit.db.connection(), candidate.login_key, unit.origin.ip, unit.now)
     unit.record(
         Record(
@@ -99,6 +100,24 @@ def refuse(unit: Unit, candidate: authenticate.Candidate, reason: str) -> None:
             user=candidate.user_id,
             person=candidate.person_id,
             data={"login": candidate.login_key[:128]},
+        )
+    )
+
+
+def password_changed(unit: Unit, candidate: authenticate.Candidate) -> None:
+    """Record that a person changed the password in the directory."""
+    if candidate.user_id is None:
+        return
+    unit.actor = user_actor(unit, candidate.user_id)
+    unit.record(
+        Record(
+            kind=Kind.PASSWORD_CHANGED,
+            result="success",
+            user=candidate.user_id,
+            person=candidate.person_id,
+            resource_type="user",
+            resource_id=str(candidate.user_id),
+            data={"where": "directory"},
         )
     )
 

@@ -15,7 +15,7 @@ from identity.core.secrets import digest, new_secret
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.login.models import LoginSession
-from identity.login.request import ACR_MFA, ACR_PASSWORD, SessionView
+from identity.login.request import ACR_CACHED, ACR_MFA, ACR_PASSWORD, CACHED, SECOND_FACTORS, SessionView
 
 TOUCH_S = 60
 # A sign-in of at most this age counts as fresh: what changes an account or the rules asks for one.
@@ -148,7 +148,11 @@ def _end(unit: Unit, settings: Settings, surface: str) -> datetime:
 
 
 def _acr(amr: tuple[str, ...]) -> str:
-    return ACR_MFA if {"otp", "recovery"} & set(amr) else ACR_PASSWORD
+    """A second factor lifts a password by one rank, and so one that only we remember (`cached`) to a password."""
+    second = bool(SECOND_FACTORS & set(amr))
+    if CACHED in amr:
+        return ACR_PASSWORD if second else ACR_CACHED
+    return ACR_MFA if second else ACR_PASSWORD
 
 
 def _record(unit: Unit, kind: Kind, row: LoginSession, person_id: UUID) -> None:

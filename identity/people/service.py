@@ -13,7 +13,7 @@ from identity.core.errors import Conflict, NotFound
 from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.inputs import NewUser, Profile, fold_login
-from identity.people.models import Person, PersonProfile, SourceAccount, User, UserAttribute, UserState
+from identity.people.models import Person, PersonProfile, User, UserAttribute, UserState
 
 
 def create_user(unit: Unit, new: NewUser) -> User:
@@ -151,27 +151,6 @@ def rename_login(unit: Unit, user_id: UUID, login: str) -> bool:
 def _state_login(unit: Unit, user: User) -> None:
     """Conditions may read the login, so that it is a fact as well."""
     unit.facts.put(unit.db, UserAttribute, {"user_id": user.id, "name": "login"}, {"value": user.login})
-
-
-def link_source_account(unit: Unit, source_id: UUID, immutable_id: str, user_id: UUID, dn: str) -> SourceAccount:
-    """This directory entry is this identity from now on."""
-    account = SourceAccount(
-        source_id=source_id,
-        immutable_id=immutable_id,
-        user_id=user_id,
-        dn=dn,
-        status="present",
-        last_seen_at=unit.now,
-    )
-    unit.db.add(account)
-    unit.record(
-        _changed(
-            Kind.USER_LINKED,
-            get_user(unit, user_id),
-            after={"source": str(source_id), "immutable_id": immutable_id},
-        )
-    )
-    return account
 
 
 def _changed(kind: Kind, user: User, **parts: Any) -> Record:

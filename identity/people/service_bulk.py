@@ -136,6 +136,15 @@ class Identity:
     login: str
 
 
+def link_identity(
+    unit: Unit, source_id: UUID, immutable_id: str, who: Identity, dn: str, seen: Mapping[str, Any]
+) -> None:
+    """This entry is an account of an identity that was there before: a person decided it, or another source says so."""
+    link_accounts(unit, source_id, [(immutable_id, who.user_id, dn, seen)])
+    after = {"source": str(source_id), "immutable_id": immutable_id}
+    _record(unit, Kind.USER_LINKED, who.user_id, who.person_id, who.login, after=after)
+
+
 def set_states(unit: Unit, wanted: Sequence[tuple[Identity, Mapping[str, Any], str]]) -> None:
     """Each identity's state has these values (`state`, `valid_until`) from now on, for this cause; what is not named
     stays."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, insert, select
 
 from identity.audit.kinds import Kind
+from identity.core.bulk import insert_rows
 from identity.core.errors import Conflict, NotFound
 from identity.core.record import Record
 from identity.core.secrets import new_id
@@ -75,6 +76,46 @@ def put_org_unit(
         unit.facts.touch("org")
         _record(unit, wanted, None if created else before, after)
     return row
+
+
+def add_departments(
+    unit: Unit, source_id: UUID, departments: Sequence[tuple[str, str, OrgUnitInput]], ids: Mapping[str, UUID]
+) -> dict[str, UUID]:
+    """New departments of a directory (immutable id, DN, what it is), parents first, as plain rows; their ids by code.
+    `ids` are the units that are there, by code. The caller derives the closure behind them (`rebuild_closure`).
+
+    Raises `NotFound` for an unknown parent or company.
+    """
+    made: dict[str, UUID] = {}
+    units: list[dict[str, Any]] = []
+    placements: list[dict[str, Any]] = []
+    for key, dn, wanted in departments:
+        made[wanted.code] = unit_id = new_id()
+        units.append(
+            {
+                "id": unit_id,
+                "tree": wanted.tree,
+                "kind": wanted.kind,
+                "code": wanted.code,
+                "name": wanted.name,
+                "currency": wanted.currency,
+                "source_id": source_id,
+                "immutable_id": key,
+                "dn": dn,
+                "created_at": unit.now,
+            }
+        )
+        above = {}
+        for name, code in (("parent_id", wanted.parent_code), ("company_id", wanted.company_code)):
+            above[name] = (made.get(code) or ids.get(code)) if code else None
+            if code and above[name] is None:
+                raise NotFound(f"There is no organisation unit {code!r}.")
+        placements.append({"org_unit_id": unit_id, **above, "active": True})
+        _record(unit, wanted, None, {"name": wanted.name, "kind": wanted.kind, "currency": wanted.currency})
+    insert_rows(unit.db.connection(), OrgUnit, units)
+    unit.facts.add_rows(OrgPlacement, placements)
+    unit.facts.touch("org")
+    return made
 
 
 def _record(unit: Unit, wanted: OrgUnitInput, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
@@ -168,7 +209,8 @@ def _parents(unit: Unit) -> dict[UUID, UUID | None]:
         for row in unit.db.execute(select(OrgPlacement).where(OrgPlacement.rev_until.is_(None))).scalars()
     }
     pending = {row.org_unit_id: row.parent_id for row in unit.facts.added if isinstance(row, OrgPlacement)}
-    return {**known, **pending}
+    bulk = {row["org_unit_id"]: row["parent_id"] for row in unit.facts.bulk.get(OrgPlacement, ())}
+    return {**known, **pending, **bulk}
 
 
 def put_position(unit: Unit, name: str) -> Position:

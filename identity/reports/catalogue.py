@@ -16,7 +16,7 @@ from identity.reports import activity, holdings
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a report reads. The period is [since, until)."""
+    """What a report reads. The period is [since, until); of an earlier day, `until` is its end."""
 
     connection: Connection
     snapshot: Snapshot
@@ -38,6 +38,8 @@ class Report:
     rows: Callable[[Source], Rows]
     period: bool = True
     """Whether it looks at a period; else it speaks of the moment at which it is made."""
+    dated: bool = False
+    """Whether it can speak of the end of an earlier day instead."""
 
 
 _ALL = (
@@ -51,6 +53,7 @@ _ALL = (
         ),
         holdings.people_roles,
         period=False,
+        dated=True,
     ),
     Report(
         "leavers",

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
+from identity.access.past import held_at, way
 from identity.people.models import Group, OrgUnit, PersonProfile, Position, User
 from identity.roles.models import Assignment, HeldGain, Mitigation
 from policies import Amount
@@ -17,19 +18,16 @@ if TYPE_CHECKING:
 
 
 def people_roles(source: Source) -> Iterator[tuple[Any, ...]]:
-    """One row for each grant of each active user, with the steps that led to it."""
+    """One row for each grant of each active user, inherited roles too, with the steps that led to it."""
     names = person_names(source.connection)
     for user in sorted(source.snapshot.users.values(), key=lambda one: one.login):
         if not source.snapshot.is_active(user.id, source.until):
             continue
-        for one in user.derivations:
-            grant = one.grant
-            if grant.valid_until is not None and grant.valid_until <= source.until:
-                continue
+        for grant, steps in held_at(source.snapshot, user, source.until):
             application, _, role = grant.role.partition(":")
             yield (
                 *(names.get(user.person_id, ""), user.login, application, role, *grant.scope),
-                *(grant.limit, grant.valid_from, grant.valid_until, " → ".join(one.steps)),
+                *(grant.limit, grant.valid_from, grant.valid_until, way(steps, grant.role)),
             )
 
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from identity.core.cron import Cron
 from identity.reports.catalogue import REPORTS
-
-
-def _cron(text: str) -> str:
-    try:
-        CronSim(text, datetime(2026, 1, 1, tzinfo=UTC))
-    except CronSimError as error:
-        raise ValueError(f"is not a cron expression: {error}") from None
-    return text
 
 
 def _report(code: str) -> str:
@@ -36,7 +27,7 @@ class ScheduleInput(BaseModel):
     code: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")]
     report: Annotated[str, AfterValidator(_report)]
     days: int = Field(default=31, ge=1, le=3_660)
-    cron: Annotated[str, StringConstraints(max_length=100), AfterValidator(_cron)]
+    cron: Cron
     recipients: Annotated[tuple[Address, ...], Field(min_length=1, max_length=50)]
     language: Literal["en", "zh_Hans"] = "zh_Hans"
     enabled: bool = True

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
-from cronsim import CronSim
 from sqlalchemy import select
 
+from identity.access.past import at_day
 from identity.access.snapshot import Snapshot
 from identity.audit import csv
 from identity.audit.kinds import Kind
 from identity.audit.models import AuditHead
 from identity.audit.query import complete_to
+from identity.core.cron import has_passed
 from identity.core.errors import NotFound
 from identity.core.i18n import gettext
 from identity.core.record import Record
@@ -25,18 +26,26 @@ from identity.reports.inputs import ScheduleInput
 from identity.reports.models import ReportRun, ReportSchedule
 
 
-def make(unit: Unit, snapshot: Snapshot, code: str, days: int, zone: tzinfo) -> ReportRun:
-    """A new report about the last `days` days, in the request's language; raises `NotFound` for an unknown one."""
+def make(unit: Unit, snapshot: Snapshot, code: str, days: int, zone: tzinfo, *, day: date | None = None) -> ReportRun:
+    """A new report about the last `days` days, in the request's language; with `day`, one that can speak of a date says
+    what held at its end, as known then. Raises `NotFound` for an unknown report or a day of which nothing is known.
+    """
     report = REPORTS.get(code)
     if report is None:
         raise NotFound("There is no such report.")
     unit.require("export", "audit", code)
     connection = unit.db.connection()
-    since = unit.now - timedelta(days=days)
-    rows = list(report.rows(Source(connection, snapshot, since, unit.now)))
+    since, until = unit.now - timedelta(days=days), unit.now
+    parameters: dict[str, Any] = {}
+    if report.period:
+        parameters = {"days": days, "since": since.isoformat(), "until": until.isoformat()}
+    if report.dated and day is not None:
+        past = at_day(connection, day, zone, unit.now)
+        snapshot, until = past.snapshot, past.moment
+        parameters = {"day": day.isoformat(), "at": until.isoformat()}
+    rows = list(report.rows(Source(connection, snapshot, since, until)))
     content = "".join(csv.lines([gettext(one) for one in report.columns], rows, zone))
     head = connection.execute(select(AuditHead.size, AuditHead.root).order_by(AuditHead.size.desc()).limit(1)).first()
-    parameters = {"days": days, "since": since.isoformat(), "until": unit.now.isoformat()} if report.period else {}
     run = ReportRun(
         report=code,
         parameters=parameters,
@@ -102,8 +111,7 @@ def put_schedule(unit: Unit, wanted: ScheduleInput, *, managed_by: str = "consol
 
 def due(schedule: ReportSchedule, now: datetime, zone: tzinfo) -> bool:
     """Whether a time of its cron expression lies between the last making (or its creation) and `now`."""
-    start = (schedule.last_made_at or schedule.created_at).astimezone(zone)
-    return next(CronSim(schedule.cron, start)) <= now
+    return has_passed(schedule.cron, schedule.last_made_at or schedule.created_at, now, zone)
 
 
 def _changed(unit: Unit, code: str, before: dict[str, Any] | None, after: dict[str, Any]) -> None:

@@ -141,7 +141,7 @@ def derive(user: UserFacts, world: MappingWorld) -> tuple[Derivation, ...]:
 
 
 def _derive_once(user: UserFacts, world: MappingWorld, excluded: _Excluded) -> tuple[list[Derivation], _Excluded]:
-    sources = sources_of(user, world)
+    sources = sources_of(user, world, named_only=True)
     held = world.held_gains.get(user.person_id, frozenset())
     found = [
         one
@@ -205,20 +205,31 @@ class Holder:
     employment: EmploymentFact | None
 
 
-def sources_of(user: UserFacts, world: MappingWorld) -> list[tuple[tuple[str, str], Holder]]:
-    """What assignments and mapping rows may name, each with its holder; a unit or position stands once for every
-    employment in it, so that each brings the scope of its own company."""
+def sources_of(
+    user: UserFacts, world: MappingWorld, *, named_only: bool = False
+) -> list[tuple[tuple[str, str], Holder]]:
+    """What assignments and mapping rows may name (`named_only` = do name), each with its holder; a unit or position
+    stands once for every employment in it, so that each brings the scope of its own company."""
+
+    def counts(key: tuple[str, str]) -> bool:
+        return not named_only or key in world.mappings or key in world.assignments
+
     primary = next((one for one in user.employments if one.primary), None)
-    sources = [(("user", str(user.id)), Holder((), ANYWHERE, None, None, None, primary))]
+    sources = []
+    own = "user", str(user.id)
+    if counts(own):
+        sources.append((own, Holder((), ANYWHERE, None, None, None, primary)))
     for name, path in group_paths(user.groups, world.group_parents).items():
-        steps = tuple(_step("group", one) for one in path)
-        sources.append((("group", name), Holder(steps, ANYWHERE, None, None, None, primary)))
+        if counts(("group", name)):
+            steps = tuple(_step("group", one) for one in path)
+            sources.append((("group", name), Holder(steps, ANYWHERE, None, None, None, primary)))
     for job in user.employments:
         bound = Scope(job.company, None, None)
         named = [("position", job.position)] if job.position else []
         for kind, code in (*named, *(("unit", code) for code in job.org_units)):
-            holder = Holder((_step(kind, code),), bound, None, job.valid_from, job.valid_until, job)
-            sources.append(((kind, code), holder))
+            if counts((kind, code)):
+                holder = Holder((_step(kind, code),), bound, None, job.valid_from, job.valid_until, job)
+                sources.append(((kind, code), holder))
     return sources
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -231,6 +232,10 @@ def _repeated(content: RuleSetInput) -> list[str]:
         ids = [row_id(one) for one in rows]
         if len(ids) != len(set(ids)):
             found.append(f"a {name} stands twice")
+    keys = Counter(one.id for one in content.duties)
+    found += [f"duty rule {key} stands twice" for key, times in keys.items() if times > 1]
+    if len(content.inheritance) != len(set(content.inheritance)):
+        found.append("an inheritance stands twice")
     return found
 
 

@@ -12,7 +12,8 @@ from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.models import User
 from identity.roles.inputs import AssignmentInput, ProposalInput
-from identity.roles.models import AdminProposal, Assignment
+from identity.roles.mapping import CONSOLE_APPLICATION
+from identity.roles.models import AdminGrant, AdminProposal, Assignment
 from identity.roles.service_assignments import add_assignment, end_assignment, ensure_console_role
 
 
@@ -75,6 +76,27 @@ def decide(unit: Unit, proposal_id: UUID, *, approve: bool) -> None:
             raise Conflict("This is so already.", code="nothing_to_do")
         end_assignment(unit, known)
     _record(unit, Kind.PROPOSAL_DECIDED, row, user)
+
+
+def is_administrator(unit: Unit, user_id: UUID) -> bool:
+    """Whether any identity of this user's person has an administration role or a right to grant roles.
+
+    Nobody changes by himself what such a person signs in with (attack cases PE-05 and PE-11).
+    """
+    person = select(User.person_id).where(User.id == user_id).scalar_subquery()
+    ids = list(unit.db.execute(select(User.id).where(User.person_id == person)).scalars())
+    held = select(Assignment.id).where(
+        Assignment.holder_kind == "user",
+        Assignment.holder_id.in_(ids),
+        Assignment.role_key.startswith(f"{CONSOLE_APPLICATION}:", autoescape=True),
+        Assignment.rev_until.is_(None),
+    )
+    grants = select(AdminGrant.id).where(
+        AdminGrant.holder_kind == "user",
+        AdminGrant.holder_id.in_([str(one) for one in ids]),
+        AdminGrant.rev_until.is_(None),
+    )
+    return unit.db.execute(held).first() is not None or unit.db.execute(grants).first() is not None
 
 
 def _assignment(unit: Unit, user_id: UUID, role: str) -> Assignment | None:

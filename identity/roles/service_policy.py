@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -118,8 +119,9 @@ def save_version(unit: Unit, content: RuleSetInput, *, based_on: int | None, not
     return version
 
 
-def publish(unit: Unit, version: int) -> None:
-    """This version decides from the commit on; the record names what was added and removed."""
+def publish(unit: Unit, version: int, about: Mapping[str, Any] | None = None) -> None:
+    """This version decides from the commit on; the record names what was added and removed, and `about` whence it
+    comes. Where a second person publishes, the commit is refused unless one has (`access.publishing`)."""
     unit.require("write", "policy", str(version))
     row = unit.db.get(PolicyVersion, version)
     if row is None:
@@ -136,6 +138,7 @@ def publish(unit: Unit, version: int) -> None:
         str(version),
         before={"version": before},
         after={"version": version, "note": row.note, **rules.difference(old, new)},
+        data=about or {},
     )
 
 

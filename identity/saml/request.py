@@ -23,10 +23,11 @@ from identity.saml.errors import Answerable
 from identity.saml.names import NS, POST, SAMLP
 
 # Classes that a sign-in here can meet. Of several that a service provider lists, the answer states one of its own.
+UNSPECIFIED_CLASS = "urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified"
 _CLASSES: Mapping[str, str] = {
     names.PASSWORD_CLASS: ACR_PASSWORD,
     "urn:oasis:names:tc:SAML:2.0:ac:classes:Password": ACR_PASSWORD,
-    "urn:oasis:names:tc:SAML:2.0:ac:classes:unspecified": ACR_PASSWORD,
+    UNSPECIFIED_CLASS: ACR_PASSWORD,
     names.MFA_CLASS: ACR_MFA,
     "https://refeds.org/profile/mfa": ACR_MFA,
 }
@@ -179,7 +180,7 @@ def stated_class(acr: str, asked: Any) -> str:
     for one in asked or ():
         if ACR_RANK[_CLASSES[one]] <= ACR_RANK[acr]:
             return str(one)
-    return names.MFA_CLASS if acr == ACR_MFA else names.PASSWORD_CLASS
+    return {ACR_MFA: names.MFA_CLASS, ACR_PASSWORD: names.PASSWORD_CLASS}.get(acr, UNSPECIFIED_CLASS)
 
 
 def _flag(element: etree._Element, name: str, default: str = "false") -> bool:

@@ -19,14 +19,23 @@ from identity.core.record import Actor
 from identity.core.secrets import new_id
 from identity.core.unit import Unit, Units
 from identity.people import service_bulk as bulk
+from identity.people import service_leavers
 from identity.people.inputs import GroupInput, OrgUnitInput
 from identity.people.models import Group, OrgUnit, Position, SourceAccount, User
 from identity.people.service_groups import put_group
-from identity.people.service_org import abolish_org_unit, place_codes, put_org_unit, put_position, rebuild_closure
+from identity.people.service_org import (
+    abolish_org_unit,
+    add_departments,
+    place_codes,
+    put_org_unit,
+    put_position,
+    rebuild_closure,
+)
 from identity.sync.models import SyncChange, SyncRun
 from identity.sync.plan import JOB, MISSING, PROFILE
 
 SLICE = 1_000
+LOOKUP = 500
 
 Progress = Callable[[str, int], None]
 
@@ -46,19 +55,26 @@ class Applier:
     def _load(self) -> None:
         with self._units.open(self._actor, write=False) as unit:
             db = unit.db
-            accounts = select(SourceAccount.immutable_id, User.id, User.person_id, User.login).join(
-                User, User.id == SourceAccount.user_id
-            )
-            self._users = {
-                row.immutable_id: bulk.Identity(row.id, row.person_id, row.login)
-                for row in db.execute(accounts.where(SourceAccount.source_id == self._source_id))
-            }
+            self._users: dict[str, bulk.Identity] = {}
             mine = Group.source_id == self._source_id
             self._groups: dict[str | None, UUID] = dict(
                 db.execute(select(Group.immutable_id, Group.id).where(mine)).all()
             )
             self._units_by_code = dict(db.execute(select(OrgUnit.code, OrgUnit.id)).all())
             self._positions = dict(db.execute(select(Position.code, Position.id)).all())
+
+    def _find(self, unit: Unit, changes: Sequence[Any]) -> None:
+        """Know the identities that these changes are about or name as managers."""
+        named = {one.immutable_id for one in changes if one.kind.startswith("user_")}
+        named |= {one.after["manager"] for one in changes if one.after.get("manager")}
+        missing = sorted(named - self._users.keys())
+        accounts = select(SourceAccount.immutable_id, User.id, User.person_id, User.login).join(
+            User, User.id == SourceAccount.user_id
+        )
+        for start in range(0, len(missing), LOOKUP):
+            chosen = SourceAccount.immutable_id.in_(missing[start : start + LOOKUP])
+            for row in unit.db.execute(accounts.where(SourceAccount.source_id == self._source_id, chosen)):
+                self._users[row.immutable_id] = bulk.Identity(row.id, row.person_id, row.login)
 
     def run(self, progress: Progress | None = None) -> int:
         """Apply what is left of the run; how many changes could not be made.
@@ -92,6 +108,7 @@ class Applier:
         try:
             with self._units.open(self._actor, follow=False) as unit:
                 renew(unit.db, self._held, unit.now, self._lease_s)
+                self._find(unit, changes)
                 self._write(unit, changes)
                 unit.db.execute(update(SyncRun).where(SyncRun.id == self._run_id).values(applied_seq=changes[-1].seq))
             return 0
@@ -128,30 +145,39 @@ class Applier:
                 write(self, unit, sorted(rows, key=lambda row: row.seq))
 
     def _departments(self, unit: Unit, rows: Sequence[Any]) -> None:
+        new: list[Any] = []
         for row in rows:
-            have = unit.db.execute(
-                select(OrgUnit).where(OrgUnit.source_id == self._source_id, OrgUnit.immutable_id == row.immutable_id)
-            ).scalar_one_or_none()
-            if row.after.get("active") is False:
-                if have is not None:
-                    abolish_org_unit(unit, have)
+            if row.kind == "department_add" and row.after["code"] not in self._units_by_code:
+                new.append(row)
                 continue
-            values = _whole_unit(unit, have) | row.after if have is not None else row.after
-            wanted = OrgUnitInput(
-                code=values["code"],
-                name=values["name"],
-                kind="department",
-                parent_code=values["parent"],
-                company_code=values["company"],
-            )
-            if have is not None and have.code != wanted.code:
-                have.code = wanted.code
-                unit.db.flush()
-            made = put_org_unit(unit, wanted, self._source_id, row.immutable_id, rebuild=False)
-            made.dn = values["dn"]
-            self._units_by_code[made.code] = made.id
+            self._add_departments(unit, new)
+            new = []
+            self._department(unit, row)
+        self._add_departments(unit, new)
         unit.db.flush()
         rebuild_closure(unit)
+
+    def _add_departments(self, unit: Unit, rows: Sequence[Any]) -> None:
+        if rows:
+            new = [(row.immutable_id, row.after["dn"], _department_input(row.after)) for row in rows]
+            self._units_by_code |= add_departments(unit, self._source_id, new, self._units_by_code)
+
+    def _department(self, unit: Unit, row: Any) -> None:
+        have = unit.db.execute(
+            select(OrgUnit).where(OrgUnit.source_id == self._source_id, OrgUnit.immutable_id == row.immutable_id)
+        ).scalar_one_or_none()
+        if row.after.get("active") is False:
+            if have is not None:
+                abolish_org_unit(unit, have)
+            return
+        values = _whole_unit(unit, have) | row.after if have is not None else row.after
+        wanted = _department_input(values)
+        if have is not None and have.code != wanted.code:
+            have.code = wanted.code
+            unit.db.flush()
+        made = put_org_unit(unit, wanted, self._source_id, row.immutable_id, rebuild=False)
+        made.dn = values["dn"]
+        self._units_by_code[made.code] = made.id
 
     def _add_groups(self, unit: Unit, rows: Sequence[Any]) -> None:
         made = [(row.immutable_id, row.after["name"], row.after["title"], row.after["dn"]) for row in rows]
@@ -203,8 +229,8 @@ class Applier:
             if user is None:
                 raise NotFound("There is no such user.")
             seen = {name: value for name, value in row.after.items() if name not in {"groups", "dn", "user_id"}}
-            bulk.link_accounts(unit, self._source_id, [(row.immutable_id, user.id, row.after["dn"], seen)])
             who = bulk.Identity(user.id, user.person_id, user.login)
+            bulk.link_identity(unit, self._source_id, row.immutable_id, who, row.after["dn"], seen)
             self._users[row.immutable_id] = who
             bulk.set_memberships(unit, [(who, self._group_ids(row.after["groups"]), ())])
 
@@ -222,6 +248,10 @@ class Applier:
                 members.append((who, self._group_ids(after["add"]), self._group_ids(after["remove"])))
                 continue
             columns = accounts.setdefault(key, {"last_seen_at": unit.now})
+            if row.kind == "user_missing":
+                missing = after["status"] == "missing"
+                columns |= {"status": after["status"], "missing_since": unit.now if missing else None}
+                continue
             if "state" in after:
                 states.setdefault(key, ({}, row.reason))[0]["state"] = after["state"]
                 missing = row.reason == MISSING
@@ -240,6 +270,11 @@ class Applier:
         if members:
             bulk.set_memberships(unit, members)
         bulk.see_accounts(unit, self._source_id, accounts, fields)
+
+    def _delete(self, unit: Unit, rows: Sequence[Any]) -> None:
+        service_leavers.delete_identities(unit, self._source_id, [row.immutable_id for row in rows])
+        for row in rows:
+            self._users.pop(row.immutable_id, None)
 
     def _write_fields(self, unit: Unit, fields: Mapping[str, Mapping[str, Any]]) -> None:
         profiles, jobs, logins = [], [], []
@@ -288,9 +323,13 @@ _WRITE: Sequence[tuple[Sequence[str], Callable[[Applier, Unit, Sequence[Any]], N
     (("department_add", "department_update", "department_remove"), Applier._departments),
     (("group_remove", "group_update"), Applier._change_groups),
     (("group_add",), Applier._add_groups),
+    (("user_delete",), Applier._delete),
     (("user_add",), Applier._add),
     (("user_link",), Applier._link),
-    (("user_disable", "user_enable", "user_update", "user_move", "user_groups"), Applier._change_users),
+    (
+        ("user_disable", "user_enable", "user_missing", "user_update", "user_move", "user_groups"),
+        Applier._change_users,
+    ),
     (("group_nest",), Applier._nest),
 )
 
@@ -308,6 +347,16 @@ def _by_entry(changes: Sequence[Any]) -> list[list[Any]]:
         else:
             groups.append([one])
     return groups
+
+
+def _department_input(values: Mapping[str, Any]) -> OrgUnitInput:
+    return OrgUnitInput(
+        code=values["code"],
+        name=values["name"],
+        kind="department",
+        parent_code=values["parent"],
+        company_code=values["company"],
+    )
 
 
 def _whole_unit(unit: Unit, have: OrgUnit) -> dict[str, Any]:

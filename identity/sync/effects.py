@@ -11,12 +11,13 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from identity.access.subject import Identity, load_identities, load_org, load_rules, load_world
-from identity.people.models import Group
+from identity.people.models import Group, Membership, SourceAccount
 from identity.roles.mapping import EmploymentFact, MappingWorld, UserFacts, derive
 from identity.sync.plan import Change, KnownDirectory, SyncPlan
 
 PEOPLE_MAX = 5_000
 NAMES_MAX = 200
+GROUPS_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -51,20 +52,21 @@ def effects_of(connection: Connection, plan: SyncPlan, known: KnownDirectory) ->
         if change.kind.startswith("user_"):
             by_user[change.immutable_id].append(change)
     nests = [change for change in plan.changes if change.kind in {"group_nest", "group_remove"}]
-    touched = set(by_user) | (_inside(known, nests) if nests else set())
-    if len(touched) > PEOPLE_MAX:
+    users = {key: user.user_id for key, user in known.users.items() if key in by_user}
+    if nests:
+        users |= _inside(connection, known, nests)
+    if len(users.keys() | by_user.keys()) > PEOPLE_MAX:
         found.counted = False
         return found
-    if touched:
-        _derive(connection, plan, known, touched, by_user, found)
+    if users or by_user:
+        _derive(connection, plan, users, by_user, found)
     return found
 
 
 def _derive(
     connection: Connection,
     plan: SyncPlan,
-    known: KnownDirectory,
-    touched: set[str],
+    users: Mapping[str, UUID],
     by_user: Mapping[str, Sequence[Change]],
     found: Effects,
 ) -> None:
@@ -76,16 +78,14 @@ def _derive(
         if change.kind in {"group_add", "group_update"} and "name" in change.after:
             names[change.immutable_id] = change.after["name"]
     after_world = _world_after(world, plan, names)
-    ids = [known.users[key].user_id for key in touched if key in known.users]
-    identities = load_identities(connection, org, ids)
-    for key in touched:
-        user = known.users.get(key)
-        identity = identities.get(user.user_id) if user else None
+    identities = load_identities(connection, org, users.values())
+    for key in users.keys() | by_user.keys():
+        identity = identities.get(users[key]) if key in users else None
         changes = by_user.get(key, ())
         before = _roles(identity.facts, world) if identity and identity.state == "active" else set()
         facts, active = _facts_after(identity, changes, names, org)
         after = _roles(facts, after_world) if active else set()
-        login = changes[0].title if changes else str(user.values["login"]) if user else key
+        login = changes[0].title if changes else identity.login if identity else key
         for role in after - before:
             found.gains[role].append(login)
         for role in before - after:
@@ -155,8 +155,9 @@ def _facts_after(
     return replace(facts, groups=tuple(sorted(groups)), employments=employments, attributes=attributes), active
 
 
-def _inside(known: KnownDirectory, nests: Sequence[Change]) -> set[str]:
-    """Accounts in groups whose place in other groups changes, at any depth."""
+def _inside(connection: Connection, known: KnownDirectory, nests: Sequence[Change]) -> dict[str, UUID]:
+    """Accounts (immutable id → identity) in groups whose place in other groups changes, at any depth; a few more than
+    `PEOPLE_MAX` where there are so many."""
     wanted = {key for change in nests for key in (*change.after.get("add", ()), *change.after.get("remove", ()))}
     waiting = list(wanted)
     while waiting:
@@ -164,4 +165,16 @@ def _inside(known: KnownDirectory, nests: Sequence[Change]) -> set[str]:
         fresh = (group.children if group else frozenset()) - wanted
         wanted |= fresh
         waiting.extend(fresh)
-    return {key for key, user in known.users.items() if user.groups & wanted}
+    found: dict[str, UUID] = {}
+    keys = sorted(wanted)
+    for start in range(0, len(keys), GROUPS_AT_ONCE):
+        query = (
+            select(SourceAccount.immutable_id, SourceAccount.user_id)
+            .join(Membership, (Membership.user_id == SourceAccount.user_id) & Membership.rev_until.is_(None))
+            .join(Group, (Group.id == Membership.group_id) & (Group.source_id == SourceAccount.source_id))
+            .where(Group.immutable_id.in_(keys[start : start + GROUPS_AT_ONCE]))
+        )
+        found |= dict(connection.execute(query).all())
+        if len(found) > PEOPLE_MAX:
+            break
+    return found

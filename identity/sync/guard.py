@@ -10,6 +10,7 @@ from identity.sync.plan import KnownDirectory, SyncPlan
 
 _WORDS: Mapping[str, str] = {
     "user_disable": "disable {n} of {of} active accounts",
+    "user_delete": "delete {n} of {of} accounts",
     "cleared": "clear a field of {n} of {of} accounts",
     "left": "take {n} of {of} accounts out of groups",
     "group_remove": "remove {n} of {of} groups",
@@ -30,8 +31,9 @@ def check(plan: SyncPlan, known: KnownDirectory, settings: DirectorySettings) ->
     """Why this plan must wait for a person; empty when it may be applied. Always the whole plan is judged."""
     numbers = {
         "user_disable": (plan.counts.get("user_disable", 0), known.active_users),
-        "cleared": (_cleared(plan), len(known.users)),
-        "left": (_left(plan), len(known.users)),
+        "user_delete": (plan.counts.get("user_delete", 0), known.all_users),
+        "cleared": (_cleared(plan), known.all_users),
+        "left": (_left(plan), known.all_users),
         "group_remove": (plan.counts.get("group_remove", 0), len(known.groups)),
         "department_remove": (plan.counts.get("department_remove", 0), len(known.departments)),
     }

@@ -1,16 +1,24 @@
-"""What we hold of one source, as the plan takes it; plain rows, because a company has a hundred thousand."""
+"""What we hold of one source, as the plan takes it; plain rows, because a company has a hundred thousand.
+
+For a reading that gives only what changed, only what its entries could touch is read.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
 
+from identity.directory.dn import normalise_or_empty
 from identity.directory.models import DirectorySource
+from identity.directory.reader import Reading
+from identity.directory.settings import DirectorySettings
 from identity.people.inputs import fold_login
 from identity.people.models import (
     Employment,
@@ -28,17 +36,50 @@ from identity.people.models import (
 from identity.sync.models import SyncDecision
 from identity.sync.plan import PROFILE, Decision, KnownDirectory, KnownGroup, KnownUser, Other, Values, end_of
 
+CHUNK = 500
+SCOPE_MAX = 20_000
 
-def load_known(connection: Connection, source_id: UUID) -> KnownDirectory:
-    """Read the source's accounts, groups and departments, and what new entries could collide with."""
-    people = _people(connection, source_id)
-    groups = _groups(connection, source_id)
-    units = _departments(connection, source_id)
-    users, logins, numbers = people
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the entries of a partial reading can touch: accounts by immutable id and DN, logins (folded), employee
+    numbers, and groups whose members may change."""
+
+    ids: frozenset[str]
+    dns: frozenset[str]
+    logins: frozenset[str]
+    numbers: frozenset[str]
+    groups: frozenset[str]
+
+
+def scope_of(reading: Reading, settings: DirectorySettings) -> Scope | None:
+    """What to read for this reading; None = everything."""
+    if reading.complete or reading.present is not None:
+        return None
+    names = settings.attributes
+    users = [entry for entry in reading.entries if entry.kind == "user"]
+    groups = [entry for entry in reading.entries if entry.kind == "group"]
+    dns = {dn for entry in groups for dn in entry.members}
+    dns |= {name for entry in users if (said := entry.first(names.manager)) and (name := normalise_or_empty(said))}
+    found = Scope(
+        ids=frozenset(entry.immutable_id for entry in users) | reading.gone,
+        dns=frozenset(dns),
+        logins=frozenset(fold_login(login) for entry in users if (login := entry.first(names.login))),
+        numbers=frozenset(number for entry in users if (number := entry.first(names.employee_number))),
+        groups=frozenset(entry.immutable_id for entry in groups) | reading.gone,
+    )
+    return found if len(found.ids) + len(found.dns) <= SCOPE_MAX else None
+
+
+def load_known(connection: Connection, source_id: UUID, scope: Scope | None = None) -> KnownDirectory:
+    """Read the source's accounts (those in `scope`), groups and departments, and what new entries could collide
+    with."""
+    users, logins, numbers = _people(connection, source_id, scope)
+    decisions = select(SyncDecision.immutable_id, SyncDecision.action, SyncDecision.user_id)
     return KnownDirectory(
         users=users,
-        groups=groups,
-        departments=units,
+        groups=_groups(connection, source_id),
+        departments=_departments(connection, source_id),
         logins=logins,
         numbers=numbers,
         group_names=frozenset(
@@ -49,40 +90,50 @@ def load_known(connection: Connection, source_id: UUID) -> KnownDirectory:
         ),
         decisions={
             row.immutable_id: Decision(row.action, row.user_id)
-            for row in connection.execute(
-                select(SyncDecision.immutable_id, SyncDecision.action, SyncDecision.user_id).where(
-                    SyncDecision.source_id == source_id
-                )
-            )
+            for row in connection.execute(decisions.where(SyncDecision.source_id == source_id))
         },
+        accounts=_count(connection, source_id) if scope else None,
     )
 
 
 Numbers = dict[tuple[str, str], tuple[Other, str | None]]
 
 
-def _people(connection: Connection, source_id: UUID) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers]:
-    accounts = list(
-        connection.execute(
-            select(SourceAccount.user_id, SourceAccount.immutable_id, SourceAccount.dn).where(
-                SourceAccount.source_id == source_id
-            )
-        )
+def _count(connection: Connection, source_id: UUID) -> tuple[int, int]:
+    """How many accounts the source has, and how many of them are active."""
+    query = (
+        select(func.count(), func.count().filter(UserState.state == "active"))
+        .select_from(SourceAccount)
+        .join(UserState, (UserState.user_id == SourceAccount.user_id) & UserState.rev_until.is_(None))
+        .where(SourceAccount.source_id == source_id)
     )
-    shared = _shared(connection, source_id)
-    forests = _forests(connection, source_id)
-    jobs = _jobs(connection)
-    memberships = _memberships(connection, source_id)
-    rows = {row.id: row for row in connection.execute(_USERS)}
+    total, active = connection.execute(query).one()
+    return total, active
+
+
+def _people(
+    connection: Connection, source_id: UUID, scope: Scope | None
+) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers]:
+    accounts = _accounts(connection, source_id, scope)
+    missing = _missing(connection, source_id)
+    strangers = _strangers(connection, scope) if scope else set()
+    ids = {user_id for user_id, _ in accounts.values()} | strangers if scope else None
+    shared = _shared(connection, source_id, ids)
+    jobs = _jobs(connection, ids)
+    memberships = _memberships(connection, source_id, ids)
+    rows = {row.id: row for row in _chosen(connection, _USERS, User.id, ids)}
     persons: dict[UUID, str] = {}
-    for user_id, key, _ in accounts:
+    for key, (user_id, _) in accounts.items():
         persons.setdefault(rows[user_id].person_id, key)
+    if scope:
+        bosses = {job.manager_person_id for job in jobs.values() if job.manager_person_id} - persons.keys()
+        persons |= _keys(connection, source_id, bosses)
     users: dict[str, KnownUser] = {}
     owners: dict[UUID, str] = {}
-    for user_id, key, dn in accounts:
+    for key, (user_id, dn) in accounts.items():
         row, job = rows[user_id], jobs.get(user_id)
         owners[user_id] = key
-        held, led = shared.get(user_id, (frozenset(), True))
+        held, led = shared.get(user_id, _ALONE)
         values: dict[str, Any] = {
             "login": row.login,
             "dn": dn,
@@ -98,18 +149,88 @@ def _people(connection: Connection, source_id: UUID) -> tuple[dict[str, KnownUse
             "employee_number": job.employee_number if job else None,
             "manager": persons.get(job.manager_person_id) if job and job.manager_person_id else None,
         }
-        users[key] = KnownUser(user_id, row.state == "active", values, memberships.get(user_id, frozenset()), held, led)
-    others = {
-        row.id: Other(row.id, row.login, row.state == "active", forests.get(row.id, frozenset()), row.mail, row.name)
-        for row in rows.values()
-    }
-    logins = {fold_login(one.login): one for one in others.values() if one.user_id not in owners}
+        groups, active = memberships.get(user_id, _NOTHING), row.state == "active"
+        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), user_id not in shared)
+    forests = _forests(connection, source_id, ids)
+
+    def other(user_id: UUID) -> Other:
+        row = rows[user_id]
+        return Other(user_id, row.login, row.state == "active", forests.get(user_id, _NOTHING), row.mail, row.name)
+
+    logins = {fold_login(row.login): other(row.id) for row in rows.values() if row.id not in owners}
     numbers: Numbers = {
-        (job.company, job.employee_number): (others[user_id], owners.get(user_id))
+        (job.company, job.employee_number): (other(user_id), owners.get(user_id))
         for user_id, job in jobs.items()
-        if job.employee_number and user_id in others
+        if job.employee_number and user_id in rows
     }
     return users, logins, numbers
+
+
+_NOTHING: frozenset[str] = frozenset()
+_ALONE: tuple[frozenset[str], bool] = (_NOTHING, True)
+
+
+def _chosen(connection: Connection, query: Any, column: Any, values: Collection[Any] | None) -> Iterator[Any]:
+    """The query's rows, all or those whose column has one of these values."""
+    if values is None:
+        yield from connection.execute(query)
+        return
+    wanted = list(values)
+    for start in range(0, len(wanted), CHUNK):
+        yield from connection.execute(query.where(column.in_(wanted[start : start + CHUNK])))
+
+
+def _accounts(connection: Connection, source_id: UUID, scope: Scope | None) -> dict[str, tuple[UUID, str]]:
+    """The source's accounts in scope: immutable id → (identity, DN)."""
+    query = select(SourceAccount.immutable_id, SourceAccount.user_id, SourceAccount.dn).where(
+        SourceAccount.source_id == source_id
+    )
+    found: Iterable[Any] = connection.execute(query) if scope is None else ()
+    if scope:
+        by_login = query.join(User, User.id == SourceAccount.user_id)
+        members = (
+            query.join(Membership, (Membership.user_id == SourceAccount.user_id) & Membership.rev_until.is_(None))
+            .join(Group, Group.id == Membership.group_id)
+            .where(Group.source_id == source_id)
+        )
+        found = [
+            *_chosen(connection, query, SourceAccount.immutable_id, scope.ids),
+            *_chosen(connection, query, SourceAccount.dn, scope.dns),
+            *_chosen(connection, by_login, User.login_key, scope.logins),
+            *_chosen(connection, members, Group.immutable_id, scope.groups),
+        ]
+    return {row.immutable_id: (row.user_id, row.dn) for row in found}
+
+
+def _missing(connection: Connection, source_id: UUID) -> dict[str, datetime]:
+    """Since when accounts are missing."""
+    query = select(SourceAccount.immutable_id, SourceAccount.missing_since).where(
+        SourceAccount.source_id == source_id, SourceAccount.status == "missing"
+    )
+    return {row.immutable_id: row.missing_since for row in connection.execute(query) if row.missing_since}
+
+
+def _strangers(connection: Connection, scope: Scope) -> set[UUID]:
+    """Who has a login or an employee number of the reading."""
+    by_login = _chosen(connection, select(User.id.label("user_id")), User.login_key, scope.logins)
+    numbered = select(Employment.user_id).where(
+        Employment.is_primary, Employment.rev_until.is_(None), Employment.user_id.is_not(None)
+    )
+    by_number = _chosen(connection, numbered, Employment.employee_number, scope.numbers)
+    return {row.user_id for row in (*by_login, *by_number)}
+
+
+def _keys(connection: Connection, source_id: UUID, persons: Collection[UUID]) -> dict[UUID, str]:
+    """Persons as accounts of this source."""
+    query = (
+        select(User.person_id, SourceAccount.immutable_id)
+        .join(SourceAccount, SourceAccount.user_id == User.id)
+        .where(SourceAccount.source_id == source_id)
+    )
+    found: dict[UUID, str] = {}
+    for row in _chosen(connection, query, User.person_id, persons):
+        found.setdefault(row.person_id, row.immutable_id)
+    return found
 
 
 _USERS = (
@@ -126,7 +247,7 @@ _USERS = (
 )
 
 
-def _jobs(connection: Connection) -> dict[UUID, Any]:
+def _jobs(connection: Connection, ids: Collection[UUID] | None) -> dict[UUID, Any]:
     company, unit = aliased(OrgUnit), aliased(OrgUnit)
     query = (
         select(
@@ -142,30 +263,34 @@ def _jobs(connection: Connection) -> dict[UUID, Any]:
         .outerjoin(Position, Position.id == Employment.position_id)
         .where(Employment.is_primary, Employment.rev_until.is_(None), Employment.user_id.is_not(None))
     )
-    return {row.user_id: row for row in connection.execute(query)}
+    return {row.user_id: row for row in _chosen(connection, query, Employment.user_id, ids)}
 
 
-def _shared(connection: Connection, source_id: UUID) -> dict[UUID, tuple[frozenset[str], bool]]:
+def _shared(
+    connection: Connection, source_id: UUID, ids: Collection[UUID] | None
+) -> dict[UUID, tuple[frozenset[str], bool]]:
     """Identities with accounts in several sources: which fields another source of higher precedence says (or, where
     this one is silent, any other), and whether this source decides about the state."""
+    if connection.execute(select(func.count()).select_from(DirectorySource)).scalar_one() == 1:
+        return {}
     several = select(SourceAccount.user_id).group_by(SourceAccount.user_id).having(func.count() > 1).scalar_subquery()
-    query = (
-        select(
-            SourceAccount.user_id,
-            SourceAccount.source_id,
-            SourceAccount.seen,
-            SourceAccount.status,
-            DirectorySource.precedence,
-            DirectorySource.code,
-        )
-        .join(DirectorySource, DirectorySource.id == SourceAccount.source_id)
-        .where(SourceAccount.user_id.in_(several))
-    )
+    query = select(
+        SourceAccount.user_id,
+        SourceAccount.source_id,
+        SourceAccount.seen,
+        SourceAccount.status,
+        DirectorySource.precedence,
+        DirectorySource.code,
+    ).join(DirectorySource, DirectorySource.id == SourceAccount.source_id)
+    if ids is None:
+        query = query.where(SourceAccount.user_id.in_(several))
     by_user: dict[UUID, list[Any]] = defaultdict(list)
-    for row in connection.execute(query):
+    for row in _chosen(connection, query, SourceAccount.user_id, ids):
         by_user[row.user_id].append(row)
     found = {}
     for user_id, rows in by_user.items():
+        if len(rows) == 1:
+            continue
         mine = next((row for row in rows if row.source_id == source_id), None)
         if mine is None:
             continue
@@ -184,7 +309,7 @@ def _shared(connection: Connection, source_id: UUID) -> dict[UUID, tuple[frozens
     return found
 
 
-def _forests(connection: Connection, source_id: UUID) -> dict[UUID, frozenset[str]]:
+def _forests(connection: Connection, source_id: UUID, ids: Collection[UUID] | None) -> dict[UUID, frozenset[str]]:
     names = {
         row.id: row.settings.get("forest")
         for row in connection.execute(select(DirectorySource.id, DirectorySource.settings))
@@ -193,20 +318,22 @@ def _forests(connection: Connection, source_id: UUID) -> dict[UUID, frozenset[st
     found: dict[UUID, set[str]] = defaultdict(set)
     wanted = [source for source, forest in names.items() if forest]
     query = select(SourceAccount.user_id, SourceAccount.source_id).where(SourceAccount.source_id.in_(wanted))
-    for user_id, source in connection.execute(query) if wanted else ():
+    for user_id, source in _chosen(connection, query, SourceAccount.user_id, ids) if wanted else ():
         found[user_id].add(names[source])
     return {user_id: frozenset(forests) for user_id, forests in found.items()}
 
 
-def _memberships(connection: Connection, source_id: UUID) -> Mapping[UUID, frozenset[str]]:
+def _memberships(
+    connection: Connection, source_id: UUID, ids: Collection[UUID] | None
+) -> Mapping[UUID, frozenset[str]]:
     query = (
         select(Membership.user_id, Group.immutable_id)
         .join(Group, Group.id == Membership.group_id)
         .where(Membership.rev_until.is_(None), Group.source_id == source_id)
     )
     found: dict[UUID, list[str]] = defaultdict(list)
-    for user_id, key in connection.execute(query):
-        found[user_id].append(str(key))
+    for user_id, key in _chosen(connection, query, Membership.user_id, ids):
+        found[user_id].append(key)
     return {user_id: frozenset(keys) for user_id, keys in found.items()}
 
 

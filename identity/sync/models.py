@@ -17,12 +17,13 @@ class SyncRun(Keyed, Base):
 
     `counts` is {change kind: number}; changes up to `applied_seq` are done, `failed` of them could not be.
     `cursor` is what the next run reads from once this one is applied, `effects` says who gains and loses which roles,
-    `timings` are seconds by stage.
+    `timings` are seconds by stage, `digest` tells two plans apart. Mode `check` compares everything: its plan is the
+    drift.
     """
 
     __tablename__ = "sync_run"
     __table_args__ = (
-        CheckConstraint("mode IN ('apply', 'dry_run', 'undo')", name="mode"),
+        CheckConstraint("mode IN ('apply', 'dry_run', 'undo', 'check')", name="mode"),
         CheckConstraint(
             "state IN ('running', 'applying', 'applied', 'planned', 'held', 'failed', 'rejected', 'superseded', "
             "'undone')",
@@ -51,6 +52,7 @@ class SyncRun(Keyed, Base):
     approved_by: Mapped[str | None]
     undo_of: Mapped[UUID | None] = mapped_column(ForeignKey("sync_run.id"))
     facts_revision: Mapped[int | None]
+    digest: Mapped[str | None]
 
 
 class SyncChange(Base):
@@ -73,7 +75,7 @@ class SyncChange(Base):
 class SyncState(Base):
     """How far a source is: `cursor` of the last applied run, made with settings of this `fingerprint`.
 
-    `paused` says why nothing runs by itself until somebody resumes it.
+    `paused` says why nothing runs by itself until somebody resumes it; `compared_at` is the last consistency check.
     """
 
     __tablename__ = "sync_state"
@@ -86,6 +88,7 @@ class SyncState(Base):
     checked_at: Mapped[datetime | None]
     failures: Mapped[int] = mapped_column(default=0)
     paused: Mapped[str | None]
+    compared_at: Mapped[datetime | None]
 
 
 class BindFailure(Base):

@@ -15,7 +15,17 @@ from identity.directory.settings import DirectorySettings
 
 DepartmentChange = Literal["department_add", "department_update", "department_remove"]
 GroupChange = Literal["group_add", "group_update", "group_remove", "group_nest"]
-UserChange = Literal["user_disable", "user_enable", "user_add", "user_link", "user_update", "user_move", "user_groups"]
+UserChange = Literal[
+    "user_disable",
+    "user_enable",
+    "user_add",
+    "user_link",
+    "user_update",
+    "user_move",
+    "user_groups",
+    "user_missing",
+    "user_delete",
+]
 ChangeKind = DepartmentChange | GroupChange | UserChange | Literal["conflict"]
 Values = Mapping[str, Any]
 
@@ -29,7 +39,8 @@ PLACE = frozenset({"company", "department"})
 class KnownUser:
     """What we hold of a source's account: `values` by the names of `PROFILE` and `JOB`, with `login`, `dn` and
     `valid_until`; `groups` are immutable ids of the source's groups. `held` are fields that a source of higher
-    precedence says; `led` is false when such a source decides whether the identity is active."""
+    precedence says; `led` is false when such a source decides whether the identity is active. `missing_since`: when the
+    entry went; `alone` = no other source knows the identity."""
 
     user_id: UUID
     active: bool
@@ -37,6 +48,8 @@ class KnownUser:
     groups: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
     led: bool = True
+    missing_since: datetime | None = None
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +84,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class KnownDirectory:
-    """What we hold of one source, by immutable id, and of everybody else what a new entry could collide with."""
+    """What we hold of one source, by immutable id, and of everybody else what a new entry could collide with; for a
+    partial reading only what its entries can touch."""
 
     users: Mapping[str, KnownUser] = field(default_factory=dict)
     groups: Mapping[str, KnownGroup] = field(default_factory=dict)
@@ -85,10 +99,16 @@ class KnownDirectory:
     unit_codes: frozenset[str] = frozenset()
     """Codes of units outside this source."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
+    accounts: tuple[int, int] | None = None
+    """How many accounts the source has and how many of them are active, where `users` are only some."""
+
+    @property
+    def all_users(self) -> int:
+        return self.accounts[0] if self.accounts else len(self.users)
 
     @property
     def active_users(self) -> int:
-        return sum(user.active for user in self.users.values())
+        return self.accounts[1] if self.accounts else sum(user.active for user in self.users.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from identity.core.errors import Invalid
-from identity.directory.dn import normalise
+from identity.directory.dn import normalise_or_empty
 from identity.directory.reader import DirectoryEntry, Reading
 from identity.directory.settings import DirectorySettings
 from identity.people.inputs import Code, Login, Plain, fold_login
@@ -39,11 +39,13 @@ _PLAIN: TypeAdapter[str] = TypeAdapter(Plain)
 _CODE: TypeAdapter[str] = TypeAdapter(Code)
 
 
-def make(reading: Reading, known: KnownDirectory, settings: DirectorySettings) -> SyncPlan:
-    """The plan for one reading: units, groups, those who leave, then everybody else, at last nested groups.
+def make(reading: Reading, known: KnownDirectory, settings: DirectorySettings, now: datetime | None = None) -> SyncPlan:
+    """The plan for one reading: units, groups, those who leave, nested groups, then everybody else:
+    who is new has all roles with one step.
 
     Accounts are matched by immutable id; a new entry may belong to somebody we know only by the rules of `_correlate`
-    or by a person's decision. Never by mail or phone.
+    or by a person's decision. Never by mail or phone. Identities whose quarantine is over at `now` are deleted; without
+    it none is.
     """
     found = index(reading, known, settings)
     by_kind: dict[str, list[DirectoryEntry]] = defaultdict(list)
@@ -52,28 +54,29 @@ def make(reading: Reading, known: KnownDirectory, settings: DirectorySettings) -
     gone_units = _gone(reading, by_kind["department"], known.departments)
     gone_groups = _gone(reading, by_kind["group"], known.groups)
     group_changes, nests = groups(found, by_kind["group"], gone_groups)
-    people = _People(found, reading)
+    people = _People(found, reading, now)
     people.plan(by_kind["user"], by_kind["group"], gone_groups)
     changes = (
         *departments(found, gone_units),
         *group_changes,
         *people.conflicts,
         *people.leaving,
-        *people.staying,
         *nests,
+        *people.staying,
     )
     return SyncPlan(changes, len(reading.entries))
 
 
 def _gone(reading: Reading, entries: Iterable[DirectoryEntry], known: Mapping[str, Any]) -> list[str]:
-    if not reading.complete:
+    if not reading.complete and reading.present is None:
         return [key for key in known if key in reading.gone]
-    present = {entry.immutable_id for entry in entries}
+    present = {entry.immutable_id for entry in entries} if reading.present is None else reading.present
     return [key for key in known if key not in present]
 
 
 class _People:
-    def __init__(self, found: Directory, reading: Reading) -> None:
+    def __init__(self, found: Directory, reading: Reading, now: datetime | None) -> None:
+        self._now = now
         self._found = found
         self._reading = reading
         self._known = found.known
@@ -137,9 +140,23 @@ class _People:
 
     def _missing(self, key: str) -> None:
         user = self._known.users[key]
+        title = str(user.values["login"])
         if user.active and user.led:
-            title = str(user.values["login"])
             self.leaving.append(_state(key, title, MISSING, active=False))
+        elif user.missing_since is None:
+            self.leaving.append(
+                Change("user_missing", key, title, MISSING, {"status": "present"}, {"status": "missing"})
+            )
+        elif self._is_over(user):
+            reason = f"missing since {user.missing_since.date()}"
+            self.leaving.append(Change("user_delete", key, title, reason, {"state": "disabled"}, {"state": "deleted"}))
+
+    def _is_over(self, user: KnownUser) -> bool:
+        """Whether the quarantine of a missing account is over, and nobody else speaks for its identity."""
+        days = self._found.settings.delete_after_days
+        if self._now is None or days is None or user.missing_since is None or user.active or not user.alone:
+            return False
+        return self._now - user.missing_since >= timedelta(days=days)
 
     def _entry(self, entry: DirectoryEntry) -> list[Change]:
         key = entry.immutable_id
@@ -172,6 +189,9 @@ class _People:
             self.leaving.append(_state(key, login, "disabled in the directory", active=False))
         elif have.led and not entry.disabled and not have.active:
             changes.append(_state(key, login, "active in the directory", active=True))
+        elif have.missing_since is not None:
+            back = {"status": "missing"}, {"status": "present"}
+            changes.append(Change("user_missing", key, login, "back in the directory", *back))
         return changes + self._groups(key, login)
 
     def _new(self, entry: DirectoryEntry, values: Mapping[str, Any], login: str) -> list[Change]:
@@ -319,7 +339,7 @@ def _place(found: Directory, entry: DirectoryEntry) -> tuple[str | None, str | N
         said = entry.first(names.department)
         dn = next((one for one, code in _codes(found).get(said or "", ())), None) if said else None
         if dn is None and said and "=" in said:
-            dn = _dn(said) if _dn(said) in found.codes else None
+            dn = normalise_or_empty(said) if normalise_or_empty(said) in found.codes else None
     company = entry.first(names.company) or (found.companies.get(dn) if dn else None)
     return (found.codes[dn] if dn and company else None), company
 
@@ -334,15 +354,8 @@ def _codes(found: Directory) -> Mapping[str, Sequence[tuple[str, str]]]:
 def _manager(found: Directory, said: str | None) -> str | None:
     if said is None:
         return None
-    kind, key = found.by_dn.get(_dn(said), ("", ""))
+    kind, key = found.by_dn.get(normalise_or_empty(said), ("", ""))
     return key if kind == "user" else None
-
-
-def _dn(said: str) -> str:
-    try:
-        return normalise(said)
-    except Invalid:
-        return ""
 
 
 def _unfit(values: Mapping[str, Any]) -> str | None:

@@ -10,25 +10,17 @@ from uuid import UUID
 from sqlalchemy import select
 
 from identity.audit.kinds import Kind
-from identity.core.errors import Conflict, Invalid, NotFound
+from identity.core.errors import Conflict, Invalid, NotFound, Refused
 from identity.core.record import Actor, Record
 from identity.core.unit import Unit, Units
 from identity.directory.models import DirectorySource
 from identity.people.models import User
+from identity.roles.service_administrators import is_administrator
 from identity.sync.known import load_known
 from identity.sync.models import SyncChange, SyncDecision, SyncRun
 from identity.sync.plan import Change, KnownDirectory
-from identity.sync.run import (
-    Outcome,
-    apply_stored,
-    find_source,
-    guarded,
-    reopened,
-    state_of,
-    store,
-    supersede_cursor,
-    work_on,
-)
+from identity.sync.run import Only, apply_stored, run_source, supersede_cursor
+from identity.sync.work import Outcome, find_source, guarded, reopened, state_of, store, work_on
 
 APPROVABLE = timedelta(hours=24)
 _UNDONE: Mapping[str, str] = {
@@ -158,6 +150,21 @@ def _place(kind: str) -> str:
     return "nest" if kind == "group_nest" else kind.partition("_")[0]
 
 
+def retry(units: Units, run_id: UUID, actor: Actor) -> Outcome:
+    """Read everything and plan again what could not be done in this run; raises `NotFound`, and `Conflict` where
+    nothing failed."""
+    with units.open(actor, write=False) as unit:
+        run = unit.db.get(SyncRun, run_id)
+        if run is None:
+            raise NotFound("There is no such run.")
+        code = unit.db.get_one(DirectorySource, run.source_id).code
+        query = select(SyncChange.immutable_id).where(SyncChange.run_id == run_id, SyncChange.error.is_not(None))
+        failed = frozenset(unit.db.execute(query).scalars())
+    if not failed:
+        raise Conflict("Nothing of this run failed.", code="run_state")
+    return run_source(units, code, actor, only=Only(entries=failed))
+
+
 def resume(units: Units, code: str, actor: Actor, reason: str, reference: str | None = None) -> None:
     """The source runs by itself again."""
     with units.open(actor, reason=reason, reference=reference) as unit:
@@ -169,7 +176,7 @@ def resume(units: Units, code: str, actor: Actor, reason: str, reference: str | 
 
 def decide(unit: Unit, code: str, immutable_id: str, action: str, login: str | None, reason: str) -> None:
     """What the next run does with an entry in conflict: `link` it to the identity of this login, make a `new` one, or
-    `ignore` it. Raises `Invalid` for another action and `NotFound` for an unknown login."""
+    `ignore` it. Raises `Invalid` for another action, `NotFound` for an unknown login, `Refused` for administrators."""
     unit.require("run", "sync", code)
     source = find_source(unit, code)
     user_id = None
@@ -179,6 +186,11 @@ def decide(unit: Unit, code: str, immutable_id: str, action: str, login: str | N
         user_id = unit.db.execute(select(User.id).where(User.login == login)).scalar_one_or_none()
         if user_id is None:
             raise NotFound(f"There is no user {login!r}.")
+        if is_administrator(unit, user_id):
+            raise Refused(
+                "An administrator is not linked to a directory, whose password would then open the console.",
+                code="target_rank",
+            )
     row = unit.db.get(SyncDecision, (source.id, immutable_id))
     if row is None:
         row = SyncDecision(source_id=source.id, immutable_id=immutable_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -38,12 +39,33 @@ class Verifiers:
     def __call__(self, account: _Account, password: str) -> str:
         """The directory's answer; `unavailable` when it cannot be asked, `locked` when one failure more could lock
         the account there (two are left for its owner)."""
+        return self._ask(account, lambda directory: directory.bind(account.dn, account.immutable_id, password))
+
+    def change(self, account: _Account, old: str, new: str) -> str:
+        """Change the password in the directory: `ok`, `off`, `refused` by its rules, or why not, as at a sign-in."""
+        return self._ask(account, lambda directory: directory.change_password(account.immutable_id, old, new))
+
+    def changes(self, account: _Account) -> bool:
+        """Whether the account's directory lets people change their password here."""
+        row = self._row(account)
+        return row is not None and bool(row.settings.get("password_change"))
+
+    def outage_hours(self, account: _Account) -> int | None:
+        """How old a password may be that counts while the directory is away; None = none counts."""
+        row = self._row(account)
+        hours = row.settings.get("outage_hours") if row is not None else None
+        return int(hours) if hours else None
+
+    def _row(self, account: _Account) -> Any:
         with self._database.read() as connection:
-            row = connection.execute(
+            return connection.execute(
                 select(DirectorySource.__table__).where(
                     DirectorySource.id == account.source_id, DirectorySource.enabled
                 )
             ).first()
+
+    def _ask(self, account: _Account, question: Callable[[Directory], str]) -> str:
+        row = self._row(account)
         if row is None:
             return "unavailable"
         try:
@@ -51,7 +73,7 @@ class Verifiers:
             threshold, window_s = directory.lockout()
             if threshold and self._failures(account, window_s) >= max(1, threshold - 2):
                 return "locked"
-            result = directory.bind(account.dn, account.immutable_id, password)
+            result = question(directory)
         except TesseraError:
             return "unavailable"
         if threshold and result == "wrong_password":

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0020_trace"
-down_revision = "0017_forward"
+down_revision = "0018_drafts"
 branch_labels = None
 depends_on = None
 

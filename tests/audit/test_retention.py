@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from identity.audit.index import index_new
 from identity.audit.kinds import Kind
-from identity.audit.models import AuditFind, AuditPersonal, AuditPurge, AuditRecord, AuditTombstone
+from identity.audit.models import AuditFind, AuditPersonal, AuditPurge, AuditRecord, AuditTombstone, AuditWord
 from identity.audit.retention import purge_buried, redact, request_purges
 from identity.audit.seal import Sealer
 from identity.core.errors import Invalid, NotFound
@@ -186,7 +186,7 @@ def test_redaction_erases_value_salt_and_words_and_leaves_the_proof_whole(proof:
     assert rows["mail"] == (b"", None)
     assert rows["login"][1] == "zhangsan"
     with proof.world.database.read() as connection:
-        words = connection.execute(select(AuditFind.words).where(AuditFind.record_id == record_id)).scalar_one()
+        words = connection.execute(select(AuditWord.word).where(AuditWord.record_id == record_id)).scalars().all()
     assert "zhangsan" in words
     assert "example" not in words
     proof.seal(NOW + timedelta(minutes=2))

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(300)
 PLACES = (
     *("/admin", "/admin/users", "/admin/users?q=nobody-at-all", "/admin/groups", "/admin/roles", "/admin/mappings"),
     *("/admin/roles/business%3Adept-approver", "/admin/mappings/new", "/admin/applications"),
+    *("/admin/policy", "/admin/policy/versions/1", "/admin/holdings", "/admin/holdings?at=2026-01-01"),
     *("/admin/applications/expense", "/admin/applications/oa", "/admin/applications/erp", "/admin/sync"),
     "/admin/nowhere",
 )

@@ -28,6 +28,7 @@ def cut_off(tmp_path: Path) -> Iterator[tuple[World, str]]:
     world.close()
 
 
+@pytest.mark.case("AZ-15")
 def test_no_door_answers_without_the_database(cut_off: tuple[World, str]) -> None:
     world, token = cut_off
     auth = ("expense", world.secret)
@@ -43,6 +44,8 @@ def test_no_door_answers_without_the_database(cut_off: tuple[World, str]) -> Non
         assert answer.headers["Retry-After"]
         assert "decision" not in answer.text
         assert "evaluations" not in (answer.json or {})
+    for path in ("bundle", "bundle/casbin", "bundle/shiro"):
+        assert world.call("GET", f"/access/v1/{path}", auth=auth).status_code == 503, path
     for path, form in (
         ("/oauth/token", {"grant_type": "client_credentials"}),
         ("/oauth/introspect", {"token": token}),
@@ -66,6 +69,7 @@ def test_no_door_answers_without_the_database(cut_off: tuple[World, str]) -> Non
     assert world.call("GET", "/healthz").status_code == 200
 
 
+@pytest.mark.case("AZ-15")
 def test_a_locked_database_is_a_503_and_then_all_is_well_again(tmp_path: Path) -> None:
     world = World(f"sqlite:///{tmp_path / 'tessera.db'}", tmp_path)
     user = world.person("zhang", "staff")

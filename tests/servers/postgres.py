@@ -19,7 +19,9 @@ BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=T
 class Postgres:
     """Started by `start`, stopped and removed by `stop`. As root it runs as the user `postgres`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """`durable`: each commit is flushed to disk, as in production."""
+        self._fsync = "on" if durable else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="tessera-pg-"))
         self.port = free_port()
         self._number = 0
@@ -31,7 +33,8 @@ class Postgres:
         self._run(
             str(BINARIES / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8"
         )
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200"
+        settings = f"-c listen_addresses=127.0.0.1 -c fsync={self._fsync} -c max_connections=200"
+        options = f"-p {self.port} -k {self.folder} {settings}"
         log = str(self.folder / "log")
         self._run(str(BINARIES / "pg_ctl"), "-D", data, "-o", options, "-l", log, "-w", "start")
 

@@ -39,8 +39,8 @@ def loadable(ldif: str, password: str) -> str:
 class Slapd:
     """Runs while the context is open. With `tls` = (certificate, key) it speaks StartTLS on `url` and TLS on `tls_url`.
 
-    `config` is put at the end of its database's configuration; `load` is an LDIF file that it starts with (read
-    without overlays, so nobody has memberOf).
+    `syncprov` false = it cannot say what changed. `config` is put at the end of its database's configuration; `load`
+    is an LDIF file that it starts with (read without overlays, so nobody has memberOf).
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class Slapd:
         config: str = "",
         address: str = "",
         load: Path | None = None,
+        *,
+        syncprov: bool = True,
     ) -> None:
+        self._syncprov = syncprov
         self.folder = folder
         self.address = address or loopback()
         self.url, self.tls_url = f"ldap://{self.address}:1389", f"ldaps://{self.address}:1636"
@@ -138,7 +141,8 @@ class Slapd:
             f"moduleload syncprov\npidfile {self.folder}/slapd.pid\nsizelimit 500\n{self._tls_config()}"
             f'database mdb\nsuffix "{SUFFIX}"\nrootdn "{ADMIN_DN}"\nrootpw {ADMIN_PASSWORD}\ndirectory {data}\n'
             "maxsize 4294967296\nindex objectClass eq\nindex uid eq\nindex entryUUID eq\n"
-            "overlay memberof\nmemberof-refint TRUE\noverlay ppolicy\noverlay syncprov\nsyncprov-sessionlog 1000\n"
+            "overlay memberof\nmemberof-refint TRUE\noverlay ppolicy\n"
+            + ("overlay syncprov\nsyncprov-sessionlog 1000\n" if self._syncprov else "")
             + self._more
         )
 

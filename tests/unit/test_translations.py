@@ -10,6 +10,7 @@ import pytest
 
 from identity.audit.kinds import SENTENCES, Kind
 from identity.console import words
+from identity.console.stored import stored
 from identity.core import i18n
 from tests import catalogue
 
@@ -116,10 +117,10 @@ def test_the_browser_chooses_the_language_unless_the_person_did(cookie: str, hea
 
 def test_sentences_that_a_run_stored_are_said_in_chinese() -> None:
     with i18n.speaking("zh_Hans"):
-        assert words.stored("changed in the directory: mail") == "目录中已变更：mail"
+        assert stored("changed in the directory: mail") == "目录中已变更：mail"
         disable = "would disable 12 of 30 active accounts; 5 are allowed at once"
         left = "would take 9 of 30 accounts out of groups; 5 are allowed at once"
-        assert words.stored(disable).startswith("将停用 30 个")
-        assert words.stored(f"{disable}\n{left}") == f"{words.stored(disable)} {words.stored(left)}"
-        assert words.stored(left).startswith("将把 30 个")
-        assert words.stored("something new") == "something new"
+        assert stored(disable).startswith("将停用 30 个")
+        assert stored(f"{disable}\n{left}") == f"{stored(disable)} {stored(left)}"
+        assert stored(left).startswith("将把 30 个")
+        assert stored("something new") == "something new"

@@ -29,11 +29,14 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/groups/<uuid:group_id>"): ANY,
     ("GET", "/admin/sync"): ANY,
     ("POST", "/admin/sync/<code>"): SYSTEM,
+    ("GET", "/admin/sync/<code>/probe"): SYSTEM,
+    ("GET", "/admin/sync/<code>/try"): SYSTEM,
     ("POST", "/admin/sync/<code>/resume"): SYSTEM,
     ("GET", "/admin/sync/runs/<uuid:run_id>"): ANY,
     ("GET", "/admin/sync/runs/<uuid:run_id>/plan.csv"): ANY,
     ("POST", "/admin/sync/runs/<uuid:run_id>/review"): SYSTEM,
     ("POST", "/admin/sync/runs/<uuid:run_id>/decide"): SYSTEM,
+    ("POST", "/admin/sync/runs/<uuid:run_id>/retry"): SYSTEM,
     ("GET", "/admin/roles"): READERS,
     ("GET", "/admin/roles/<path:key>"): READERS,
     ("GET", "/admin/mappings"): READERS,
@@ -54,6 +57,28 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/admin/duties/held/<uuid:gain_id>/release"): SECURITY,
     ("POST", "/admin/duties/controls"): SECURITY,
     ("POST", "/admin/duties/controls/<uuid:control_id>/end"): SECURITY,
+    ("GET", "/admin/policy"): READERS,
+    ("GET", "/admin/policy/versions/<int:version>"): READERS,
+    ("POST", "/admin/policy/versions/<int:version>/restore"): SECURITY,
+    ("POST", "/admin/policy/second-person"): SECURITY,
+    ("POST", "/admin/policy/second-person/decide"): SECURITY,
+    ("POST", "/admin/policy/checks"): READERS,
+    ("GET", "/admin/policy/checks/<uuid:check_id>"): READERS,
+    ("GET", "/admin/policy/checks/<uuid:check_id>/file"): READERS,
+    ("POST", "/admin/policy/drafts"): SECURITY,
+    ("GET", "/admin/policy/drafts/<uuid:draft_id>"): READERS,
+    ("GET", "/admin/policy/drafts/<uuid:draft_id>/rules"): READERS,
+    ("GET", "/admin/policy/drafts/<uuid:draft_id>/mapping"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/edit"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/role"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/rebase"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/discard"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/propose"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/withdraw"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/publish"): SECURITY,
+    ("POST", "/admin/policy/drafts/<uuid:draft_id>/decide"): SECURITY,
+    ("GET", "/admin/holdings"): READERS,
+    ("GET", "/admin/holdings/file"): READERS,
     ("GET", "/admin/applications"): ANY,
     ("GET", "/admin/applications/<code>"): ANY,
     ("POST", "/admin/applications/<code>/status"): SECURITY,
@@ -101,7 +126,12 @@ def address(rule: str) -> str:
     """The route with ids of things that are not there: who is let in gets 404, or a form's 400."""
     nothing = str(UUID(int=7))
     rule = re.sub(r"<uuid:\w+>", nothing, rule)
-    return rule.replace("<path:key>", "no:role").replace("<row_id>", "none").replace("<code>", "nothing")
+    return (
+        rule.replace("<path:key>", "no:role")
+        .replace("<row_id>", "none")
+        .replace("<code>", "nothing")
+        .replace("<int:version>", "7")
+    )
 
 
 def test_co_01_every_route_of_the_console_stands_in_the_table(console: Console) -> None:

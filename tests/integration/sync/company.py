@@ -23,6 +23,8 @@ KINDS = [
     ("slapd-starttls", "sqlite"),
     ("slapd-ldaps", "postgresql"),
     ("samba", "sqlite"),
+    ("csv", "postgresql"),
+    ("xlsx", "sqlite"),
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.sync.company import Company
 from tests.integration.sync.sources import LdifSource, SambaSource, SlapdSource, Source
+from tests.integration.sync.tables import TableSource
 from tests.servers.pki import Authority
 from tests.servers.slapd import Slapd, loopback
 from tests.world import World
@@ -28,6 +29,9 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
     kind = getattr(request, "param", "slapd")
     if kind == "ldif":
         yield LdifSource(tmp_path)
+        return
+    if kind in {"csv", "xlsx"}:
+        yield TableSource(tmp_path, kind)
         return
     if kind == "samba":
         domain = SambaSource(request.getfixturevalue("samba"))

@@ -14,7 +14,7 @@ from tests.servers.slapd import ADMIN_DN, ADMIN_PASSWORD, SUFFIX, Slapd
 from tests.world import PASSWORD
 
 PEOPLE, GROUPS, UNITS = (f"ou={name},{SUFFIX}" for name in ("people", "groups", "departments"))
-_HASH = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
+ARGON2 = "{ARGON2}" + PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
 
 
 class Source(Protocol):
@@ -125,7 +125,7 @@ class LdifSource:
         for login, values in self._users.items():
             lines += [f"dn: {user_dn(login)}", "objectClass: inetOrgPerson", f"uid: {login}"]
             lines += [f"{name}: {value}" for name, value in values.items()]
-            lines += [f"userPassword: {{ARGON2}}{_HASH}", ""]
+            lines += [f"userPassword: {ARGON2}", ""]
         for name, (key, members) in self._groups.items():
             lines += [f"dn: {group_dn(name)}", "objectClass: groupOfNames", f"cn: {name}", f"entryUUID: {key}"]
             lines += [*(f"member: {member_dn(one)}" for one in members), ""]

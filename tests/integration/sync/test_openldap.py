@@ -287,3 +287,28 @@ def test_the_secret_stands_in_no_message(server: SlapdSource) -> None:
         wrong.read()
     assert "not-the-secret" not in f"{refused.value} {refused.value.public} {refused.value.detail} {wrong!r}"
     assert "not-the-secret" not in repr(LdapServers(wrong._settings, "not-the-secret"))
+
+
+def test_a_server_without_content_synchronization_is_asked_for_newer_stamps_and_what_is_left(tmp_path: Path) -> None:
+    address = loopback()
+    with Slapd(tmp_path / "slapd", address=address, syncprov=False) as slapd:
+        source = SlapdSource(slapd)
+        for login in ("zhangsan", "lisi", "wangwu"):
+            source.add(login)
+        source.group("staff", "zhangsan", "lisi", "wangwu")
+        found = OpenLdapDirectory(DirectorySettings.load("ldap", source.settings()), source.secret)
+        first = found.read()
+        assert first.complete
+        assert found.way() == "stamps"
+        ids = {one.first("uid"): one.immutable_id for one in first.entries if one.kind == "user"}
+        source.change("lisi", displayName="李四")
+        source.group("staff", "zhangsan", "lisi")
+        source.remove("wangwu")
+        second = found.read(first.cursor)
+        assert not second.complete
+        assert second.present is not None
+        assert ids["wangwu"] not in second.present
+        assert {ids["lisi"], ids["zhangsan"]} <= second.present
+        changed = {one.first("uid"): one for one in second.entries if one.kind == "user"}
+        assert changed["lisi"].first("displayName") == "李四"
+        assert found.read({"modified": "*)(uid=*"}).complete, "a cursor is never part of a filter unchecked"

@@ -22,7 +22,8 @@ from identity.core.record import Actor
 from identity.people.models import GroupEdge, Membership, PersonProfile, SourceAccount, UserState
 from identity.sync import review
 from identity.sync.models import SyncChange, SyncRun, SyncState
-from identity.sync.schedule import run_due
+from identity.sync.run import Only
+from identity.sync.schedule import Scheduler
 from tests.integration.sync.company import Company
 from tests.integration.sync.sources import LdifSource
 
@@ -72,7 +73,7 @@ def test_too_many_disables_wait_and_exactly_that_plan_is_approved(staffed: Compa
 def test_a_held_plan_that_others_have_overtaken_is_not_applied(staffed: Company) -> None:
     leave(staffed, 6)
     held = staffed.sync()
-    staffed.sync(only="user7")
+    staffed.sync(only=Only(login="user7"))
     with pytest.raises(Conflict):
         review.approve(staffed.world.units, held.run_id, ADMIN, "late")
     newer = staffed.sync()
@@ -86,7 +87,7 @@ def test_a_held_plan_that_others_have_overtaken_is_not_applied(staffed: Company)
 @pytest.mark.case("SY-03")
 def test_a_dry_run_shows_who_gains_and_loses_and_changes_nothing(staffed: Company) -> None:
     staffed.source.group("staff", *(f"user{n}" for n in range(1, 7)))
-    planned = staffed.sync(dry_run=True)
+    planned = staffed.sync(mode="dry_run")
     assert (planned.state, planned.counts) == ("planned", {"user_groups": 2})
     effects = run_row(staffed, planned.run_id).effects
     assert effects["gains"]["expense:employee"]["logins"] == ["user6"]
@@ -114,13 +115,20 @@ def test_undo_takes_an_applied_run_back_and_pauses_the_source(staffed: Company) 
     assert after["mails"]["user1"] == "by-hand@x", "what was changed since stays"
     assert after["members"] == before["members"]
     assert after["states"] == before["states"] | {"user9": "disabled"}
-    run_due(staffed.world.units, later(staffed, 1_000))
+    tick(staffed, later(staffed, 1_000))
     assert staffed.state("user9") == "disabled", "paused: the directory would only say it again"
     with pytest.raises(Conflict):
         review.undo(staffed.world.units, applied.run_id, ADMIN, "twice")
     review.resume(staffed.world.units, "hq", ADMIN, "the file is right after all")
     staffed.sync()
     assert staffed.state("user9") == "active"
+
+
+def tick(company: Company, now: Any) -> None:
+    """What the worker does at this time."""
+    scheduler = Scheduler(company.world.units, UTC)
+    scheduler.tick(now)
+    scheduler.close()
 
 
 def later(company: Company, seconds: int) -> Any:
@@ -200,7 +208,7 @@ def test_one_run_of_a_source_at_a_time_and_a_late_one_writes_nothing(staffed: Co
 def test_only_one_user_can_be_brought_up_to_date(staffed: Company) -> None:
     staffed.source.change("user0", displayName="甲")
     staffed.source.change("user1", displayName="乙")
-    assert staffed.sync(only="user1").counts == {"user_update": 1}
+    assert staffed.sync(only=Only(login="user1")).counts == {"user_update": 1}
     names = facts(staffed)["names"]
     assert (names["user0"], names["user1"]) == ("用户0", "乙")
     assert staffed.sync().counts == {"user_update": 1}
@@ -275,7 +283,7 @@ def test_two_sources_speak_by_precedence(staffed: Company, tmp_path: Path) -> No
 def test_a_failing_source_is_tried_again_later_and_later(staffed: Company) -> None:
     staffed.connect("hq", staffed.source, interval_s=10, settings={"path": "/nowhere"})
     for seconds, failures in ((20, 1), (25, 1), (45, 2), (60, 2), (90, 3)):
-        run_due(staffed.world.units, later(staffed, seconds))
+        tick(staffed, later(staffed, seconds))
         with staffed.world.unit() as unit:
             row = unit.db.execute(select(SyncState)).scalar_one()
             assert row.failures >= 1

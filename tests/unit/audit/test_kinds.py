@@ -14,7 +14,7 @@ from identity.audit.sentence import sentence
 from identity.core.i18n import speaking
 from tests.payloads import misfits
 
-WORDS = {"actor", "person", "application", "action", "resource", "login", "group"}
+WORDS = {"actor", "person", "application", "action", "object", "resource", "login", "group"}
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 

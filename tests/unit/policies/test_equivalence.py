@@ -6,7 +6,7 @@ in scope, limit and time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -156,6 +156,32 @@ def test_no_decision_differs_from_the_naive_evaluator(part: int) -> None:
     compare()
     assert count.comparisons >= 25_000
     assert count.permitted > count.comparisons // 20, "the worlds are too strict to tell anything"
+
+
+def test_looking_at_each_tuple_once_tells_the_same_as_each_with_each() -> None:
+    """A set of dynamic duties that nobody can fill makes the engine take the longer way."""
+    count = Count()
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(st.data())
+    def compare_ways(data: st.DataObject) -> None:
+        rules = RuleSet(1, data.draw(permissions(patterns=PATTERNS, plain=False)), data.draw(hierarchies()))
+        longer = replace(rules, dynamic_duties=(DynamicDuty("never", tuple(ROLES), 99),))
+        one, other = Engine(rules, ORG), Engine(longer, ORG)
+        for number in range(3):
+            held = data.draw(st.lists(grants(), min_size=1, max_size=4))
+            quick, slow = (each.subject(f"u{number}", "p0", grants=held) for each in (one, other))
+            for request in requests_of(data, quick):
+                short, long = one.evaluate(request), other.evaluate(request._replace(subject=slow))
+                assert (short.permit, short.reason) == (long.permit, long.reason), (request, short, long)
+                # Of several rules that permit, the first that needs no look at the request is named.
+                assert short.rules == long.rules or quick.free_mask, (request, short, long)
+                count.comparisons += 1
+                count.permitted += short.permit
+
+    compare_ways()
+    assert count.comparisons >= 10_000
+    assert count.permitted > count.comparisons // 50
 
 
 @pytest.mark.case("AZ-07", "AZ-24")

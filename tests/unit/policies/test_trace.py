@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies import Action, DynamicDuty, Engine, Grant, ObjectDuty, Permission, Request, Resource, RuleSet, trace
-from policies.engine import _RANK
+from policies.held import RANK
 from policies.separation import object_block
 from tests.unit.policies.test_equivalence import NOW, ORG, PATTERNS, grants, hierarchies, permissions, requests_of
 
@@ -21,7 +21,7 @@ def told(engine: Engine, request: Request) -> str:
         resource = request.resource
         blocked = object_block(engine.object_duties(resource.application, resource.type, request.action.name), request)
         return blocked[0] if blocked else "permitted"
-    return max((one.code for one in permits), key=lambda code: _RANK[code], default="no_permission")
+    return max((one.code for one in permits), key=lambda code: RANK[code], default="no_permission")
 
 
 def test_the_ways_lead_to_the_decision_and_to_its_reason() -> None:
