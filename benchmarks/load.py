@@ -135,7 +135,7 @@ def hit(url: str, bodies: Sequence[str] = (), *, seconds: int = SECONDS, rate: i
     with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as file:
         file.write("\n".join([*lines, _DONE]))
         file.flush()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", file.name, url]
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "-s", file.name, url]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = re.search(r"^R (\d+) (\d+) ([\d.]+) ([\d.]+) ([\d.]+) (\d+)$", out, re.MULTILINE)
     if found is None or int(found[6]):

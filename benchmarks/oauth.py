@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from benchmarks.figure import figure, rate
 from benchmarks.served import PASSWORD, ROOT, RUNS, SECONDS, SECRETS, Instance, basic, served, wrk
-from tests.smoke import Browser
+from tests.smoke_steps.instance import Browser
 
 FLOWS = int(os.environ.get("BENCH_FLOWS", "10000"))
 PEOPLE = 16

@@ -22,7 +22,7 @@ import psycopg
 import yaml
 
 from benchmarks.figure import figure
-from benchmarks.served import ROOT, SECRETS, flask, prepared, wait
+from benchmarks.served import ROOT, SECRETS, flask, prepared, ready
 from tests.servers import samba
 from tests.servers.slapd import ADMIN_DN, ADMIN_PASSWORD, SUFFIX, Slapd
 
@@ -129,7 +129,7 @@ def measure(directory: Any) -> list[float]:
             process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait, timeout=60)
             stack.callback(process.terminate)
-        wait(env["PUBLIC_URL"])
+        ready(env["PUBLIC_URL"])
         return list(_turns(env, toggle))
 
 

@@ -14,7 +14,7 @@ from identity.access.decide import Access
 from identity.access.publishing import watching
 from identity.access.snapshot import Snapshots
 from identity.apps.registry import Registry
-from identity.audit.alarm import gap_state
+from identity.audit.alarm import gap_state, recording_state
 from identity.audit.buffered import Buffered
 from identity.audit.recorder import Recorder
 from identity.authzen import distribution
@@ -26,6 +26,7 @@ from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.health import routes as health_routes
 from identity.core.hot import Edge
+from identity.core.metrics import routes as metrics_routes
 from identity.core.present import install_presentation
 from identity.core.settings import Settings, SettingsError
 from identity.core.unit import Units
@@ -84,6 +85,7 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
 
     routes = [
         *health_routes(database, feed, lambda connection, now: gap_state(connection, settings.audit_gap_s, now)),
+        *metrics_routes(settings.metrics_networks, database, recorder.metrics, recording_state),
         *authzen_hot.routes(settings.public_url, registry, access, database, recorder),
         *distribution.routes(settings.public_url, keyring, registry, access, database, recorder),
         *api.routes(registry, access, database, recorder),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ class _DryRun(Exception):
     """Rolls a Unit back."""
 
 
+def _why(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that changes something: why, and the number of the change request."""
+    command = click.option("--reference", help="Number of the change request; recorded.")(command)
+    return click.option("--reason", help="Why; recorded.")(command)
+
+
 @identity_cli.command("migrate")
 def migrate_command() -> None:
     """Bring the database up to date and make missing keys."""
@@ -110,7 +117,10 @@ def check_command() -> None:
 @click.option("--dry-run", is_flag=True, help="Show the changes only.")
 @click.option("--prune", is_flag=True, help="Put out of use what an earlier file made and this one does not name.")
 @click.option("--draft", is_flag=True, help="Only make a draft of the file's rules, to be looked at and published.")
-def apply_command(path: Path, dry_run: bool, prune: bool, draft: bool) -> None:
+@_why
+def apply_command(
+    path: Path, dry_run: bool, prune: bool, draft: bool, reason: str | None, reference: str | None
+) -> None:
     """Make the installation as the file says.
 
     Each line is a change: + made, ~ changed, - removed; ? is there from an earlier file and not in this one, or waits.
@@ -118,7 +128,8 @@ def apply_command(path: Path, dry_run: bool, prune: bool, draft: bool) -> None:
     lines: tuple[str, ...] = ()
     try:
         wanted = document.load(path)
-        with use(Units).open(Actor.system("cli:apply"), reason=f"apply {path.name}") as unit:
+        why = reason or f"apply {path.name}"
+        with use(Units).open(Actor.system("cli:apply"), reason=why, reference=reference) as unit:
             if draft:
                 made, lines = draft_of(unit, wanted, path.name)
                 lines = (*lines, f"? policy {made.version}: a draft, {use(Settings).public_url}/admin/policy")
@@ -148,10 +159,12 @@ def export_command() -> None:
 @click.argument("login")
 @click.option("--name", required=True, help="The person's name.")
 @click.option("--role", type=click.Choice(ADMINISTRATION_ROLES), default=ADMINISTRATION_ROLES[0], show_default=True)
-def bootstrap_admin_command(login: str, name: str, role: str) -> None:
+@_why
+def bootstrap_admin_command(login: str, name: str, role: str, reason: str | None, reference: str | None) -> None:
     """Invite the first holder of an administration role, and print the one-time token to choose a password with."""
     try:
-        with use(Units).open(Actor.system("cli:bootstrap-admin")) as unit:
+        why = reason or "first administrator"
+        with use(Units).open(Actor.system("cli:bootstrap-admin"), reason=why, reference=reference) as unit:
             token = invite_administrator(unit, login, name, role)
     except ValidationError as error:
         faults = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
@@ -183,10 +196,12 @@ def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str 
 
 @identity_cli.command("rotate-keys")
 @click.option("--revoke", "kid", help="Nothing that this key signed counts from now on.")
-def rotate_keys_command(kid: str | None) -> None:
+@_why
+def rotate_keys_command(kid: str | None, reason: str | None, reference: str | None) -> None:
     """Take the next step of the signing keys: show the next one, or let one sign that was shown for a day."""
     root = current_app.extensions["tessera_root"]
-    with use(Units).open(Actor.system("cli:rotate-keys")) as unit:
+    why = reason or ("revoked by command" if kid else "rotation by command")
+    with use(Units).open(Actor.system("cli:rotate-keys"), reason=why, reference=reference) as unit:
         lines = rotate.revoke(unit, root, kid) if kid else rotate.rotate(unit, root)
     for line in lines:
         click.echo(line)

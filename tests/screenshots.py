@@ -121,6 +121,8 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "assignments": ("secadmin", _console("/admin/assignments")),
     "grants": ("secadmin", _console("/admin/grants")),
     "duties": ("secadmin", _console("/admin/duties")),
+    "policy": ("secadmin", _console("/admin/policy")),
+    "holdings": ("secadmin", _console("/admin/holdings")),
     "applications": ("secadmin", _console("/admin/applications")),
     "application": ("secadmin", _console("/admin/applications/expense")),
     "sync": ("secadmin", _console("/admin/sync")),

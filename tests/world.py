@@ -39,6 +39,7 @@ from identity.people.inputs import GroupInput, NewUser, Profile
 from identity.people.models import User
 from identity.people.service import create_user
 from identity.people.service_groups import change_members, put_group
+from tests.payloads import misfits
 
 PASSWORD = "correct horse battery"
 CALLBACK = "https://app.example/cb"
@@ -112,6 +113,7 @@ class World:
             }
         )
         self.ahead = timedelta()
+        self.has_made_up_records = False
         self.app = create_app(self.settings, self._now)
         self.things: dict[type, Any] = self.app.extensions["tessera"]
         self.database: Database = self.things[Database]
@@ -130,6 +132,14 @@ class World:
                 put_group(unit, GroupInput(name=name, display_name=name))
 
     def close(self) -> None:
+        """Stop everything; raises when a record that was made is not as its kind declares."""
+        wrong: list[str] = []
+        with suppress(TesseraError):  # without a database there is nothing to compare
+            wrong = [] if self.has_made_up_records else misfits(World.records(self))
+        self._stop()
+        assert not wrong, wrong[:5]
+
+    def _stop(self) -> None:
         self.things[DirectoryVerifier].close()
         feed: Feed = self.things[Feed]
         feed.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from uuid import UUID
@@ -79,3 +79,10 @@ def at_day(
     world = load_world(connection, content, org, latest)
     identities = load_identities(connection, org, users, latest)
     return Past(moment, True, assemble(latest, version, content, org, world, identities))
+
+
+def way(steps: Iterable[str], role: str) -> str:
+    """How a role came about, for a table: "group:dept-rd → group:all-employees → role:business:employee", without the
+    ids of rows and without the role itself."""
+    shown = (one for one in steps if one != f"role:{role}" and not one.startswith("mapping:"))
+    return " → ".join("assignment" if one.startswith("assignment:") else one for one in shown)

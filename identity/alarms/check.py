@@ -103,7 +103,7 @@ def _raise(unit: Unit, name: str, rule: Rule, setting: AlarmSetting | None, foun
             result="success",
             resource_type="alarm",
             resource_id=name,
-            data={"key": found.key, "count": found.count, **found.detail},
+            data={"key": found.key, "count": found.count, "detail": dict(found.detail)},
         )
     )
     for channel in setting.channels if setting else ():

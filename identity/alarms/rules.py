@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, func, select
 
+from identity.alarms import controls
 from identity.audit.kinds import Kind
 from identity.audit.models import AuditFind, AuditRecord
 from identity.core.i18n import gettext_noop as _
@@ -123,11 +124,20 @@ def _sync_stopped(view: View) -> Iterator[Finding]:
             yield Finding(f"directory:{code}", len(bodies), {"run": data.get("run"), "error": data.get("error")})
 
 
+def _mitigation_used(view: View) -> Iterator[Finding]:
+    """Persons who performed at least `threshold` of the duties that they may join under a mitigating control."""
+    for one in controls.used(view.connection, view.since, view.until):
+        if len(one.duties) >= view.threshold:
+            detail = {"person": str(one.person), "rule": one.rule, "duties": list(one.duties)}
+            yield Finding(f"control:{one.mitigation}", one.acts, detail)
+
+
 RULES: Mapping[str, Rule] = {
     "brute-force": Rule(_("Many refused sign-ins"), _brute_force, 20, 600),
     "mass-grant": Rule(_("Many roles assigned by one person"), _mass_grant, 20, 600),
     "odd-hours": Rule(_("An administrator at odd hours"), _odd_hours, 1, 3_600, once=True),
     "dormant-used": Rule(_("A dormant account was used"), _dormant_used, 90, 3_600, once=True),
+    "mitigation-used": Rule(_("Separated duties were joined under a control"), _mitigation_used, 2, 604_800),
     "sync-stopped": Rule(_("A directory sync failed or is held"), _sync_stopped, 1, 900),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from identity.audit.kinds import Kind
 from identity.audit.models import AuditFind
@@ -43,6 +43,16 @@ def gap_state(connection: Connection, bound_s: int, now: datetime) -> Mapping[st
     """What readiness says of the proof."""
     gap_s = proof_status(connection).gap_s(now)
     return {"audit_gap_s": round(gap_s), "audit_gap": "late" if gap_s > bound_s else "ok"}
+
+
+def recording_state(connection: Connection, now: datetime) -> Mapping[str, Any]:
+    """What the metrics say of the record as a whole: the proof's gap, and how many records of missing decisions there
+    are (each has its own count)."""
+    missed = select(func.count()).where(AuditFind.kind == Kind.DECISIONS_MISSED.value)
+    return {
+        "audit_gap_s": round(proof_status(connection).gap_s(now)),
+        "decisions_missed_records": connection.execute(missed).scalar_one(),
+    }
 
 
 def _told(connection: Connection) -> bool:

@@ -36,6 +36,7 @@ _LEAD_SQL = (
     """|| coalesce(pg_catalog.to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')"""
     """|| '","kind":"', 88)"""
 )
+_FROM = struct.Struct(">hiqiqi16si")
 _LEAF = struct.Struct(">hiqiqi16si")
 _LENGTH = struct.Struct(">i")
 
@@ -97,6 +98,19 @@ def _stamp(at: int) -> str:
 def records_of_transactions(connection: Connection, low: int, high: int) -> Iterator[RecordRow]:
     """PostgreSQL: the records that transactions low <= xid < high wrote, in no order."""
     yield from _pg_records(connection, f"xid::text::bigint >= {low:d} AND xid::text::bigint < {high:d}")
+
+
+def records_from(connection: Connection, low: int, high: int, limit: int) -> list[tuple[int, int, bytes, bytes, str]]:
+    """PostgreSQL: (xid, at, id, body, class) of the first `limit` records of transactions low <= xid < high, sorted."""
+    where = f"xid::text::bigint >= {low:d} AND xid::text::bigint < {high:d}"
+    columns = 'xid::text::bigint AS x, at, id, body, "class"'
+    query = f"SELECT {columns} FROM audit_record WHERE {where} ORDER BY x, id LIMIT {limit:d}"  # noqa: S608
+    found = []
+    for row in _copy_out(connection, query):
+        _, _, xid, _, at, _, record_id, length = _FROM.unpack_from(row)
+        end = _FROM.size + length
+        found.append((xid, at + _EPOCH_2000, record_id, row[_FROM.size : end], row[end + 4 :].decode()))
+    return found
 
 
 def records_after_row(connection: Connection, position: int, limit: int) -> list[tuple[int, int, bytes, bytes, str]]:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from identity.core.db import to_micros
-
 
 class Entry(NamedTuple):
-    """A row of `audit_find` with its words; ids of people as text, as the body has them."""
+    """A row of `audit_find` with its words: the record's id as its 16 bytes, its time as microseconds since 1970, ids
+    of people as text, as the body has them."""
 
-    record_id: UUID
-    at: datetime
+    record_id: bytes
+    at: int
     retention_class: str
     kind: str
     actor: str
@@ -64,7 +62,7 @@ def insert_entries(connection: Connection, entries: Sequence[Entry]) -> None:
     driver.executemany(f"INSERT INTO audit_find ({_COLUMNS}) VALUES ({marks})", map(_sqlite_row, entries))  # noqa: S608
     driver.executemany(
         f"INSERT INTO audit_word ({_WORD_COLUMNS}) VALUES (?, ?, ?, ?)",  # noqa: S608
-        [(word, to_micros(one.at), one.record_id.hex, one.item) for one in worded for word in one.words],
+        [(word, one.at, one.record_id.hex(), one.item) for one in worded for word in one.words],
     )
 
 
@@ -76,7 +74,7 @@ def _copy(driver: Any, table: str, columns: str, rows: Iterable[bytes]) -> None:
 def _pg_row(one: Entry) -> bytes:
     return b"".join(
         [
-            _ID_AT(15, 16, one.record_id.bytes, 8, to_micros(one.at) - _EPOCH_2000),
+            _ID_AT(15, 16, one.record_id, 8, one.at - _EPOCH_2000),
             _common(one.retention_class),
             _common(one.kind),
             _common(one.actor),
@@ -95,7 +93,7 @@ def _pg_row(one: Entry) -> bytes:
 
 
 def _pg_words(one: Entry) -> list[bytes]:
-    rest = _WORD_REST(8, to_micros(one.at) - _EPOCH_2000, 16, one.record_id.bytes, 8, one.item)
+    rest = _WORD_REST(8, one.at - _EPOCH_2000, 16, one.record_id, 8, one.item)
     return [b"\0\4" + _text(word) + rest for word in one.words]
 
 
@@ -116,8 +114,8 @@ def _id(value: str | None) -> bytes:
 
 def _sqlite_row(one: Entry) -> tuple[Any, ...]:
     return (
-        one.record_id.hex,
-        to_micros(one.at),
+        one.record_id.hex(),
+        one.at,
         *one[2:9],
         one.person and one.person.replace("-", ""),
         one.user_id and one.user_id.replace("-", ""),

@@ -16,10 +16,11 @@ import orjson
 from sqlalchemy import Connection, delete, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from identity.audit.bulk import RecordRow
 from identity.audit.find_rows import Entry, insert_entries
 from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord, AuditWord
-from identity.audit.tail import Raw, read_tail
-from identity.core.db import Database
+from identity.audit.tail import read_plain_tail
+from identity.core.db import Database, from_micros, to_micros
 from identity.core.errors import Stale
 
 CHUNK = 2_000
@@ -50,15 +51,15 @@ def _chunk(database: Database, limit: int, now: datetime) -> tuple[int, bool]:
     """Read and derive outside the transaction that writes: it is short, and on SQLite the only one there can be."""
     with database.read() as connection:
         position = connection.execute(select(AuditFindProgress.position)).scalar_one_or_none()
-        tail = read_tail(connection, position or 0, limit, now)
+        tail = read_plain_tail(connection, position or 0, limit, now)
     found: list[Entry] = []
-    private: list[tuple[Raw, dict[str, Any]]] = []
-    for raw in tail.rows:
-        body = orjson.loads(raw.body)
+    private: list[tuple[RecordRow, dict[str, Any]]] = []
+    for row in tail.rows:
+        body = orjson.loads(row[2])
         if "personal" in body:
-            private.append((raw, body))
+            private.append((row, body))
         else:
-            found += entries(raw, body, "")
+            found += entries(row, body, "")
     with database.write() as connection:
         if not database.is_sqlite:
             # Derived, and with its position: what a crash loses is derived again.
@@ -76,9 +77,10 @@ def _chunk(database: Database, limit: int, now: datetime) -> tuple[int, bool]:
         if done.rowcount != 1:
             raise Stale("Another process is indexing.", code="lease_lost")
         # Personal values as they are now: what was erased since is in no index.
-        values = _personal(connection, [(raw.retention_class, raw.at, raw.id) for raw, _ in private])
-        for raw, body in private:
-            found += entries(raw, body, values.get(raw.id, ""))
+        keys = [(name, from_micros(at), UUID(bytes=record_id)) for (at, record_id, _, name), _ in private]
+        values = _personal(connection, keys)
+        for (row, body), key in zip(private, keys, strict=True):
+            found += entries(row, body, values.get(key[2], ""))
         insert_entries(connection, found)
     return len(tail.rows), tail.more
 
@@ -105,7 +107,8 @@ def _entries_of(connection: Connection, retention_class: str, at: datetime, reco
         )
     ).scalar_one()
     personal = _personal(connection, [(retention_class, at, record_id)]).get(record_id, "")
-    return list(entries(Raw(retention_class, record_id, at, body), orjson.loads(body), personal))
+    row = (to_micros(at), record_id.bytes, body, retention_class)
+    return list(entries(row, orjson.loads(body), personal))
 
 
 def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) -> dict[UUID, str]:
@@ -120,11 +123,12 @@ def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) ->
     return found
 
 
-def entries(raw: Raw, body: dict[str, Any], personal: str) -> Iterator[Entry]:
+def entries(row: RecordRow, body: dict[str, Any], personal: str) -> Iterator[Entry]:
     """The index rows of one record: one, and one more for each item of a batch, which has no words of its own."""
     get = body.get
     data = get("data")
-    common = (raw.id, raw.at, raw.retention_class, body["kind"], body["actor"]["id"], body["request_id"])
+    at, record_id, _, retention_class = row
+    common = (record_id, at, retention_class, body["kind"], body["actor"]["id"], body["request_id"])
     yield Entry(
         *common,
         0,
@@ -136,7 +140,7 @@ def entries(raw: Raw, body: dict[str, Any], personal: str) -> Iterator[Entry]:
         get("resource_type"),
         get("resource_id"),
         get("action"),
-        words(_searched(raw.retention_class, body, data, personal)),
+        words(_searched(retention_class, body, data, personal)),
     )
     items = data.get("items", ()) if isinstance(data, dict) else ()
     for number, item in enumerate(items, 1):

@@ -13,7 +13,9 @@ from identity.core.errors import Invalid, NotFound
 from identity.core.record import Record
 from identity.core.unit import Unit
 
-FIELDS = frozenset({"q", "person", "application", "object", "kind", "result", "reason", "request_id", "since", "until"})
+FIELDS = frozenset(
+    {"q", "person", "application", "object", "kind", "result", "reason", "request_id", "since", "until", "own"}
+)
 NAME_MAX = 100
 
 

@@ -17,6 +17,7 @@ def sentence(body: Mapping[str, Any], person: str | None = None) -> str:
         "person": person or body.get("person"),
         "application": body.get("application"),
         "action": body.get("action"),
+        "object": body.get("resource_id"),
         "resource": " ".join(filter(None, (body.get("resource_type"), body.get("resource_id")))),
         "login": data.get("login"),
         "group": data.get("group"),

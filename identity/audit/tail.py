@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from operator import itemgetter
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from identity.audit.bulk import RecordRow, is_postgres, records_after_row, records_from, records_of_transactions
 from identity.core.db import from_micros
 
 
@@ -39,42 +40,41 @@ class Tail:
 
 def read_tail(connection: Connection, position: int, limit: int, now: datetime) -> Tail:
     """The records behind `position` (0 = from the first on), about `limit` of them."""
-    if connection.dialect.name == "postgresql":
-        return _postgres(connection, position, limit, now)
-    rows = connection.exec_driver_sql(
-        'SELECT rowid, "class", id, at, body FROM audit_record WHERE rowid > ? ORDER BY rowid LIMIT ?',
-        (position, limit),
-    ).all()
-    found = [Raw(row[1], UUID(row[2]), from_micros(row[3]), row[4]) for row in rows]
-    more = len(rows) >= limit
-    return Tail(found, rows[-1][0] if rows else position, more, found[-1].at if more else now)
+    found = read_plain_tail(connection, position, limit, now)
+    rows = [Raw(name, UUID(bytes=record_id), from_micros(at), body) for at, record_id, body, name in found.rows]
+    return Tail(rows, found.position, found.more, found.complete_to)
 
 
-_COLUMNS = 'SELECT xid::text::bigint AS x, "class", id, at, body FROM audit_record WHERE xid::text::bigint '
+@dataclass(frozen=True, slots=True)
+class PlainTail:
+    """A `Tail` of plain values, for who reads very many: (microseconds since 1970, id, body, class)."""
+
+    rows: list[RecordRow]
+    position: int
+    more: bool
+    complete_to: datetime
 
 
-def _postgres(connection: Connection, position: int, limit: int, now: datetime) -> Tail:
-    """Whole transactions only, so that the next reading starts behind the last one read."""
+def read_plain_tail(connection: Connection, position: int, limit: int, now: datetime) -> PlainTail:
+    """As `read_tail`."""
+    if not is_postgres(connection):
+        found = records_after_row(connection, position, limit)
+        more = len(found) >= limit
+        end = from_micros(found[-1][1]) if more else now
+        return PlainTail([row[1:] for row in found], found[-1][0] if found else position, more, end)
+    # Whole transactions only, so that the next reading starts behind the last one read.
     horizon, oldest = connection.execute(
         text(
             "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, "
             "(SELECT min(xact_start) FROM pg_stat_activity WHERE backend_xid IS NOT NULL)"
         )
     ).one()
-    rows = connection.execute(
-        text(f"{_COLUMNS} >= :low AND xid::text::bigint < :high ORDER BY xid, id LIMIT :n"),
-        {"low": position, "high": horizon, "n": limit},
-    ).all()
-    more = len(rows) >= limit
-    if not more:
-        return Tail([_raw(row) for row in rows], horizon, False, min(now, oldest) if oldest else now)
-    last = rows[-1][0]
-    whole = [row for row in rows if row[0] < last]
+    found = records_from(connection, position, horizon, limit)
+    if len(found) < limit:
+        return PlainTail([row[1:] for row in found], horizon, False, min(now, oldest) if oldest else now)
+    last = found[-1][0]
+    whole = [row[1:] for row in found if row[0] < last]
     if not whole:  # one transaction of more than `limit` records: read it to its end
-        whole = list(connection.execute(text(f"{_COLUMNS} = :xid ORDER BY id"), {"xid": last}).all())
         last += 1
-    return Tail([_raw(row) for row in whole], last, True, whole[-1].at)
-
-
-def _raw(row: Any) -> Raw:
-    return Raw(row[1], row[2], row[3], bytes(row[4]))
+        whole = sorted(records_of_transactions(connection, last - 1, last), key=itemgetter(1))
+    return PlainTail(whole, last, True, from_micros(whole[-1][0]))

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from identity.audit.kinds import SENTENCES
+from identity.audit.kinds import SENTENCES, Kind
 from identity.audit.query import Row
 from identity.console import words
 from identity.core.hot import parse_uuid
@@ -160,16 +160,18 @@ def browser(user_agent: str) -> str:
 
 
 def sentence(row: Row, names: Mapping[UUID, str]) -> str:
-    """What happened, in the reader's language."""
+    """What happened, in the reader's language; an item of a batch is a decision like any other."""
     body, data = row.body, row.body.get("data", {})
-    person = parse_uuid(str(body.get("person", "")))
+    person = row.person or parse_uuid(str(body.get("person", "")))
+    kind = Kind.DECISION_MADE if row.item else row.kind
     return words.fill(
-        SENTENCES.get(row.kind, row.kind),  # type: ignore[call-overload]
+        SENTENCES.get(kind, kind),  # type: ignore[call-overload]
         {
             "actor": body.get("actor", {}).get("name"),
             "person": names.get(person) if person else None,
             "application": row.application,
             "action": row.action,
+            "object": row.resource_id,
             "resource": " ".join(filter(None, (row.resource_type, row.resource_id))),
             "login": data.get("login"),
             "group": data.get("group"),

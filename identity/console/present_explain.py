@@ -104,7 +104,7 @@ def _person(found: Explanation, known: Known) -> Node:
 def _node(step: Step, before: str, way: Way, known: Known) -> Node:
     kind, name, origin = step.kind, step.id, step.origin
     if kind == "group":
-        note = _("which is in this group") if before == "group" else known.sources.get(name, "")
+        note = _("the group above is nested in it") if before == "group" else known.sources.get(name, "")
         href = f"/admin/groups/{known.groups[name]}" if name in known.groups else ""
         return Node(kind, name, note, href)
     if kind == "role":

@@ -30,6 +30,7 @@ from identity.core.web import open_unit, permission, use
 from identity.people.inputs import fold_login
 from identity.people.models import User
 from identity.roles import rules
+from identity.roles.mapping import CONSOLE_APPLICATION
 
 bp = Blueprint("audit", __name__)
 
@@ -71,7 +72,7 @@ def search() -> Response:
             saved=saved,
             fields=sorted(FIELDS),
             me=g.actor.user,
-            more=any(args.get(name) for name in ("kind", "object", "reason", "request_id", "since", "until")),
+            more=any(args.get(name) for name in ("kind", "object", "reason", "request_id", "since", "until", "own")),
             paging=paging(_text(page.next)),
         )
     )
@@ -121,6 +122,14 @@ def filter_of(unit: Unit, fields: Mapping[str, str], zone: ZoneInfo) -> query.Fi
         since=parse_day(fields.get("since", ""), zone),
         until=parse_day(fields.get("until", ""), zone, end=True),
         text=fields.get("q", "")[:200] or None,
+        without_permits_of=None if _own_pages_wanted(fields) else CONSOLE_APPLICATION,
+    )
+
+
+def _own_pages_wanted(fields: Mapping[str, str]) -> bool:
+    """Whether also the decisions are looked for by which the console opened its own pages: they outnumber all else."""
+    return any(fields.get(name) for name in ("own", "request_id", "object")) or (
+        fields.get("application") == CONSOLE_APPLICATION
     )
 
 
@@ -133,7 +142,7 @@ def _rules(ids: Any) -> list[tuple[str, Any]]:
 
 
 def _names(connection: Any, rows: Any) -> dict[UUID, str]:
-    persons = {parse_uuid(str(row.body.get("person", ""))) for row in rows}
+    persons = {row.person or parse_uuid(str(row.body.get("person", ""))) for row in rows}
     return queries.names(connection, [one for one in persons if one is not None])
 
 

@@ -178,7 +178,8 @@ def administrator_decide(proposal_id: UUID) -> Response:
     answer = request.form.get("answer", "")
     if answer not in {"approve", "refuse"}:
         raise Invalid("The form is not complete.", code="form")
-    with open_unit(reason=request.form.get("reason", "").strip()[:500] or answer) as unit:
+    why, reference = reason_given()
+    with open_unit(reason=why, reference=reference) as unit:
         decide(unit, proposal_id, approve=answer == "approve")
     return redirect_to("/admin/grants#administrators")
 

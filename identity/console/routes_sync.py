@@ -105,7 +105,8 @@ def sync_probe(code: str) -> Response:
 @permission("run", "sync", fresh=True)
 def sync_resume(code: str) -> Response:
     """Let a paused directory run by itself again."""
-    review.resume(use(Units), code, g.actor, reason_given()[0])
+    why, reference = reason_given()
+    review.resume(use(Units), code, g.actor, why, reference)
     return redirect_to("/admin/sync")
 
 
@@ -151,13 +152,13 @@ def sync_download(run_id: UUID) -> Response:
 @permission("run", "sync", fresh=True)
 def sync_review(run_id: UUID) -> Response:
     """Approve or reject exactly this plan, or take an applied run back."""
-    why, verdict = reason_given()[0], request.form.get("verdict", "")
+    (why, reference), verdict = reason_given(), request.form.get("verdict", "")
     if verdict == "approve":
-        review.approve(use(Units), run_id, g.actor, why)
+        review.approve(use(Units), run_id, g.actor, why, reference)
     elif verdict == "reject":
-        review.reject(use(Units), run_id, g.actor, why)
+        review.reject(use(Units), run_id, g.actor, why, reference)
     elif verdict == "undo":
-        run_id = review.undo(use(Units), run_id, g.actor, why).run_id
+        run_id = review.undo(use(Units), run_id, g.actor, why, reference).run_id
     else:
         raise Invalid("The form is not complete.", code="form")
     return redirect_to(f"/admin/sync/runs/{run_id}")
@@ -174,9 +175,9 @@ def sync_retry(run_id: UUID) -> Response:
 @permission("run", "sync", fresh=True)
 def sync_decide(run_id: UUID) -> Response:
     """Decide about an entry in conflict; the next run does it."""
-    why = reason_given()[0]
+    why, reference = reason_given()
     login = request.form.get("login", "").strip()[:128] or None
-    with open_unit(reason=why) as unit:
+    with open_unit(reason=why, reference=reference) as unit:
         _, source = _run(unit, run_id)
         entry, action = request.form.get("entry", "")[:256], request.form.get("action", "")
         review.decide(unit, source.code, entry, action, login, why)

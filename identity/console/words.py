@@ -281,6 +281,7 @@ _ANY: Mapping[str, str] = {
     "person": _("somebody"),
     "application": _("an application"),
     "action": _("do something"),
+    "object": _("something"),
     "resource": _("something"),
     "login": _("somebody"),
     "group": _("a group"),

@@ -48,6 +48,7 @@ class Settings(BaseModel):
     admin_url: str | None = Field(None, description="Origin of the console where it has one of its own.")
     admin_networks: tuple[str, ...] = Field((), description="CIDRs that may reach the console; empty = any.")
     trusted_proxies: tuple[str, ...] = Field((), description="CIDRs whose X-Forwarded-For is believed.")
+    metrics_networks: tuple[str, ...] = Field(("127.0.0.0/8", "::1/128"), description="CIDRs that may read /metrics.")
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; default is SQLite under TESSERA_VAR.")
     database_sealer_url: SecretStr | None = Field(None, description="The sealer's own role on the same database.")
     database_owner_url: SecretStr | None = Field(
@@ -79,12 +80,12 @@ class Settings(BaseModel):
     mail_from: str = Field("tessera@localhost", description="Sender of our mail.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
-    @field_validator("admin_networks", "trusted_proxies", mode="before")
+    @field_validator("admin_networks", "trusted_proxies", "metrics_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("admin_networks", "trusted_proxies")
+    @field_validator("admin_networks", "trusted_proxies", "metrics_networks")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:

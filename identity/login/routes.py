@@ -39,7 +39,7 @@ from identity.login.doors import (
 from identity.login.gate import check_place
 from identity.login.logout import LogoutNotifiers, end_session, end_sessions_of_user
 from identity.login.models import LoginTransaction
-from identity.login.request import LoginRequest, Ready, SessionView
+from identity.login.request import CACHED, LoginRequest, Ready, SessionView
 from identity.login.session import is_fresh
 from identity.people.inputs import LOGIN_MAX
 from identity.people.models import User
@@ -112,10 +112,10 @@ def try_password(tx: str, login: str, password: str) -> tuple[str | None, LoginT
     secret = None
     with open_unit() as unit:
         outage.keep(unit, candidate, outcome)
-        if reason in {"ok", outage.CACHED}:
+        if reason in {"ok", CACHED}:
             surface = surface_of(transaction.door)
             args = (use(Access), use(Settings), candidate, surface, before, use(LogoutNotifiers))
-            amr = ("pwd", outage.CACHED) if reason == outage.CACHED else ("pwd",)
+            amr = ("pwd", CACHED) if reason == CACHED else ("pwd",)
             secret = service.sign_in(unit, *args, amr)
         else:
             service.refuse(unit, candidate, reason)
@@ -348,7 +348,7 @@ def enrol_page_of(tx: str, seed: str, login: str, error: str | None) -> Response
 
 def _check_not_cached(session: SessionView) -> None:
     """Nobody adds a factor on the word of a password that only we remember."""
-    if outage.CACHED in session.amr:
+    if CACHED in session.amr:
         raise Refused("A second factor can be added when the directory answers again.", code="directory_away")
 
 

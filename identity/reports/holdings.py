@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from identity.access.past import held_at
+from identity.access.past import held_at, way
 from identity.people.models import Group, OrgUnit, PersonProfile, Position, User
 from identity.roles.models import Assignment, HeldGain, Mitigation
 from policies import Amount
@@ -27,7 +27,7 @@ def people_roles(source: Source) -> Iterator[tuple[Any, ...]]:
             application, _, role = grant.role.partition(":")
             yield (
                 *(names.get(user.person_id, ""), user.login, application, role, *grant.scope),
-                *(grant.limit, grant.valid_from, grant.valid_until, " → ".join(steps)),
+                *(grant.limit, grant.valid_from, grant.valid_until, way(steps, grant.role)),
             )
 
 

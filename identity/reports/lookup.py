@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
-from identity.access.past import Past, at_day
+from identity.access.past import Past, at_day, way
 from identity.audit.kinds import Kind
 from identity.core.errors import Invalid, NotFound
 from identity.core.record import Record
@@ -104,5 +104,5 @@ def line(one: Holding, names: Mapping[UUID, str]) -> tuple[Any, ...]:
     application, _, role = grant.role.partition(":")
     return (
         *(names.get(one.person_id, ""), one.login, application, role, *grant.scope),
-        *(grant.limit, grant.valid_from, grant.valid_until, " → ".join(one.steps)),
+        *(grant.limit, grant.valid_from, grant.valid_until, way(one.steps, grant.role)),
     )

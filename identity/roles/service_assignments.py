@@ -180,11 +180,13 @@ def _limit(row: Assignment) -> Amount | None:
 
 def _record(unit: Unit, kind: Kind, row: Assignment) -> None:
     limit = _limit(row)
+    holder = unit.db.get(User, row.holder_id) if row.holder_kind == "user" else None
     unit.record(
         Record(
             kind=kind,
             result="success",
-            user=row.holder_id if row.holder_kind == "user" else None,
+            user=holder.id if holder else None,
+            person=holder.person_id if holder else None,
             application=row.role_key.partition(":")[0],
             resource_type="role",
             resource_id=row.role_key,

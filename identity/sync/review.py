@@ -39,11 +39,11 @@ _UNDONE: Mapping[str, str] = {
 }
 
 
-def approve(units: Units, run_id: UUID, actor: Actor, reason: str) -> Outcome:
+def approve(units: Units, run_id: UUID, actor: Actor, reason: str, reference: str | None = None) -> Outcome:
     """Apply exactly the plan that was held. Raises `Conflict` when it is no longer held, is older than a day, or the
     facts that it was made from have moved on by another run of its source."""
     with reopened(units, run_id, actor, reason, "held") as work:
-        with units.open(actor, reason=reason) as unit:
+        with units.open(actor, reason=reason, reference=reference) as unit:
             run = unit.db.get_one(SyncRun, run_id)
             if unit.now - run.started_at > APPROVABLE:
                 raise Conflict("This plan is older than a day. Make a new one.", code="plan_old")
@@ -61,15 +61,18 @@ def approve(units: Units, run_id: UUID, actor: Actor, reason: str) -> Outcome:
         return guarded(work, lambda: apply_stored(work, counts))
 
 
-def reject(units: Units, run_id: UUID, actor: Actor, reason: str) -> None:
+def reject(units: Units, run_id: UUID, actor: Actor, reason: str, reference: str | None = None) -> None:
     """The held plan will not be applied; raises `Conflict` when it is no longer held."""
-    with reopened(units, run_id, actor, reason, "held") as work, units.open(actor, reason=reason) as unit:
+    with (
+        reopened(units, run_id, actor, reason, "held") as work,
+        units.open(actor, reason=reason, reference=reference) as unit,
+    ):
         run = unit.db.get_one(SyncRun, run_id)
         run.state = "rejected"
         unit.record(_record(Kind.SYNC_REJECTED, work.source, {"run": str(run_id)}))
 
 
-def undo(units: Units, run_id: UUID, actor: Actor, reason: str) -> Outcome:
+def undo(units: Units, run_id: UUID, actor: Actor, reason: str, reference: str | None = None) -> Outcome:
     """Take an applied run back, in a run of its own, and pause the source: its directory would only say it again.
 
     What has changed since is left as it is and noted; people whom the run made are disabled, not deleted.
@@ -81,10 +84,10 @@ def undo(units: Units, run_id: UUID, actor: Actor, reason: str) -> Outcome:
         _check_undoable(run)
         code = unit.db.get_one(DirectorySource, run.source_id).code
     with work_on(units, code, actor, "undo", reason, None, undo_of=run_id) as work:
-        return guarded(work, lambda: _undo(work, run_id, actor, reason))
+        return guarded(work, lambda: _undo(work, run_id, actor, reason, reference))
 
 
-def _undo(work: Any, run_id: UUID, actor: Actor, reason: str) -> Outcome:
+def _undo(work: Any, run_id: UUID, actor: Actor, reason: str, reference: str | None) -> Outcome:
     with work.units.open(actor, write=False) as unit:
         run = unit.db.get_one(SyncRun, run_id)
         _check_undoable(run)
@@ -95,7 +98,7 @@ def _undo(work: Any, run_id: UUID, actor: Actor, reason: str) -> Outcome:
         known = load_known(unit.db.connection(), work.source.id)
     changes = inverse(done, known)
     store(work, changes)
-    with work.units.open(actor, reason=reason) as unit:
+    with work.units.open(actor, reason=reason, reference=reference) as unit:
         row = unit.db.get_one(SyncRun, work.run_id)
         row.state, row.changes = "applying", len(changes)
         row.counts = {kind: sum(one.kind == kind for one in changes) for kind in {one.kind for one in changes}}
@@ -162,9 +165,9 @@ def retry(units: Units, run_id: UUID, actor: Actor) -> Outcome:
     return run_source(units, code, actor, only=Only(entries=failed))
 
 
-def resume(units: Units, code: str, actor: Actor, reason: str) -> None:
+def resume(units: Units, code: str, actor: Actor, reason: str, reference: str | None = None) -> None:
     """The source runs by itself again."""
-    with units.open(actor, reason=reason) as unit:
+    with units.open(actor, reason=reason, reference=reference) as unit:
         source = find_source(unit, code)
         unit.require("run", "sync", code)
         state_of(unit, source.id).paused = None

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from identity.audit.buffered import Buffered, settle
 from identity.audit.models import AuditRecord
@@ -208,3 +208,32 @@ def test_promises_of_a_process_that_has_gone_are_found_missing(world: World, tmp
     assert settle(world.database, tmp_path) == 3
     assert settle(world.database, tmp_path) == 0
     assert gaps(world.database) == [("expense", 3)]
+
+
+def test_many_records_and_a_very_large_one_are_written_whole(world: World) -> None:
+    large = Record(kind="access.decision.made", result="permit", resource_id="large", data={"text": "字x" * 3_000_000})
+    with recorder(world) as one:
+        one.submit(call(), [decision(f"n{number}") for number in range(600)])
+        one.submit(call(), [large])
+    assert stored(world.database) == Counter({**{f"n{number}": 1 for number in range(600)}, "large": 1})
+    with world.database.read() as connection:
+        sizes = connection.execute(select(func.length(AuditRecord.body)).where(AuditRecord.id == large.id)).scalar_one()
+    assert sizes > 12_000_000
+
+
+def test_a_recorder_whose_connection_was_cut_says_so_and_makes_another(world: World) -> None:
+    if world.database.is_sqlite:
+        return  # it has none to lose
+    with recorder(world) as one:
+        one.submit(call(), [decision("before")])
+        with world.database.engine.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                )
+            )
+        with pytest.raises(Unavailable):
+            one.submit(call(), [decision("cut")])
+        one.submit(call(), [decision("after")])
+    assert stored(world.database) == Counter({"before": 1, "after": 1})

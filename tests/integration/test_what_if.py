@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -15,13 +17,15 @@ from click.testing import Result
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
+from identity.access.checks import ask, carry_out
 from identity.access.past import at_day
 from identity.access.replays import replay_decisions
 from identity.audit.csv import BOM
 from identity.audit.index import index_new
 from identity.configuration.apply import apply
 from identity.configuration.document import Document
-from identity.core.errors import Invalid, NotFound, Refused
+from identity.core.errors import Conflict, Invalid, NotFound, Refused, Stale
+from identity.core.record import Actor
 from identity.login.authenticate import set_password
 from identity.people.models import Group
 from identity.people.service import set_user_state
@@ -32,7 +36,7 @@ from identity.roles.inputs import AssignmentInput, InheritanceInput, PermissionI
 from identity.roles.models import PermissionRow, PolicyVersion, RoleInheritance
 from identity.roles.models_drafts import PolicyDraft, SecondPersonRule
 from identity.roles.service_assignments import assign
-from identity.roles.service_drafts import decide_draft, propose_draft
+from identity.roles.service_drafts import create_draft, decide_draft, propose_draft, publish_draft
 from identity.roles.service_policy import change_rules, load_rules, version_in_force
 from tests.world import COMPANY, World, with_files
 
@@ -284,3 +288,36 @@ def test_a_published_version_is_changed_by_nobody(world: World) -> None:
             connection.execute(statement)
     with world.unit() as unit:
         assert len(load_rules(unit, 1).permissions) == 4
+
+
+def test_of_two_drafts_that_are_published_at_once_one_is_and_the_other_is_told(world: World) -> None:
+    made = []
+    for action in ("one", "two"):
+        with world.unit() as unit:
+            content = load_rules(unit, version_in_force(unit))
+            row = PermissionInput(role="expense:employee", application="expense", type="claim", action=action)
+            changed = content.model_copy(update={"permissions": (*content.permissions, row)})
+            draft = create_draft(unit, action, content=changed)
+            check = ask(unit, "compare", 1, draft.version)
+        carry_out(world.units, world.database, world.fresh(), check.id, Actor.system("test"), datetime.now(UTC))
+        made.append(draft)
+    begin = Barrier(2)
+
+    def publish(draft: PolicyDraft) -> str:
+        begin.wait()
+        try:
+            with world.unit() as unit:
+                publish_draft(unit, draft.id, draft.row_version, draft.digest, demo=True)
+        except (Conflict, Stale) as error:
+            return error.code
+        return "published"
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(publish, made))
+    assert outcomes.count("published") == 1
+    with world.unit() as unit:
+        states = {row.version: row.state for row in unit.db.execute(select(PolicyDraft)).scalars()}
+        winner = made[outcomes.index("published")].version
+        assert version_in_force(unit) == winner
+        assert sorted(states.values()) == ["editing", "published"]
+        assert states[winner] == "published"

@@ -25,6 +25,7 @@ HOOK = "https://hooks.example/tessera"
 
 
 def record(world: World, at: datetime, *records: Record, actor: Actor | None = None, ip: str = "10.1.2.3") -> None:
+    world.has_made_up_records = True
     units: Units = world.things[Units]
     with units.open(actor or Actor.system("test"), now=at, origin=Origin(ip)) as unit:
         for one in records:

@@ -186,6 +186,10 @@ def test_a_draft_that_others_overtook_is_brought_up_to_date_or_says_what_stands_
     # An old draft never takes newer rules back.
     assert admin.post(f"{address}/publish", **bound, **WHY).status_code == 409
     assert "out of date" in admin.get(address).text
+    compared(admin, address)
+    late = admin.post(f"{address}/publish", **bound, **WHY)
+    assert late.status_code == 409
+    assert "Bring it up to date first." in late.text
     assert step(admin, address, "rebase") == 303
     compared(admin, address)
     assert admin.post(f"{address}/publish", **hidden(admin, address), **WHY).status_code == 303
@@ -306,7 +310,9 @@ def test_pe_09_who_wrote_or_proposed_a_draft_does_not_publish_it_by_any_identity
     assert console.visitor("sysadmin").post(f"/admin/administrators/{proposal}", answer="approve").status_code == 303
     twin_visitor = console.visitor("secadmin-2")
     assert twin_visitor.get(address).status_code == 200
-    assert twin_visitor.post(f"{address}/decide", answer="approve", **proposed, **WHY).status_code == 403
+    refused = twin_visitor.post(f"{address}/decide", answer="approve", **proposed, **WHY)
+    assert refused.status_code == 403
+    assert "A second person must decide this." in refused.text
     assert in_force(console) == version
     # The second person does.
     assert two.post(f"{address}/decide", answer="approve", **proposed, **WHY).status_code == 303

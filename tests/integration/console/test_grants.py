@@ -54,16 +54,16 @@ def test_an_administration_role_is_proposed_by_one_and_approved_by_another(conso
     assert security.post("/admin/administrators", **wanted).status_code == 303
     assert security.post("/admin/administrators", **wanted).status_code == 409
     [proposal] = set(ids(security.get("/admin/grants").text, r"/admin/administrators/([0-9a-f-]{36})"))
-    assert security.post(f"/admin/administrators/{proposal}", answer="approve").status_code == 403
-    assert system.post(f"/admin/administrators/{proposal}", answer="nonsense").status_code == 400
-    assert system.post(f"/admin/administrators/{proposal}", answer="approve").status_code == 303
-    assert system.post(f"/admin/administrators/{proposal}", answer="approve").status_code == 409
+    assert security.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 403
+    assert system.post(f"/admin/administrators/{proposal}", answer="nonsense", **BY_HAND).status_code == 400
+    assert system.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 303
+    assert system.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 409
     assert console.visitor("sun").get("/admin/audit").status_code == 200
     taken = {**wanted, "action": "revoke"}
     answer = security.post("/admin/administrators", **taken)
     assert answer.headers["Location"] == "/admin/grants#administrators"
     [proposal] = set(ids(security.get("/admin/grants").text, r"/admin/administrators/([0-9a-f-]{36})"))
-    assert system.post(f"/admin/administrators/{proposal}", answer="approve").status_code == 303
+    assert system.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 303
 
 
 def test_a_form_that_is_not_complete_is_a_400_and_names_the_field(console: Console) -> None:

@@ -172,7 +172,7 @@ def test_looking_at_each_tuple_once_tells_the_same_as_each_with_each() -> None:
             held = data.draw(st.lists(grants(), min_size=1, max_size=4))
             quick, slow = (each.subject(f"u{number}", "p0", grants=held) for each in (one, other))
             for request in requests_of(data, quick):
-                short, long = one.evaluate(request), other.evaluate(replace(request, subject=slow))
+                short, long = one.evaluate(request), other.evaluate(request._replace(subject=slow))
                 assert (short.permit, short.reason) == (long.permit, long.reason), (request, short, long)
                 # Of several rules that permit, the first that needs no look at the request is named.
                 assert short.rules == long.rules or quick.free_mask, (request, short, long)

@@ -92,7 +92,7 @@ def ours(rules: RuleSet, people: list[ExportSubject], name: str, request: Reques
     engine = Engine(rules, ORG)
     one = known[name]
     subject = engine.subject(name, name, grants=one.grants, valid_until=one.valid_until, properties={"company": "c1"})
-    return engine.evaluate(replace(request, subject=subject)).permit
+    return engine.evaluate(request._replace(subject=subject)).permit
 
 
 def question(turn: int, action: str, resource_id: str) -> Request:
