@@ -17,6 +17,7 @@ from sqlalchemy import Connection, or_, select, update
 from identity.access.console import BUILT_IN_DUTY, BUILT_IN_PERMISSIONS, SECURITY_ADMIN
 from identity.access.subject import Identity, load_identities, load_org, load_rules, load_world
 from identity.audit.kinds import Kind
+from identity.core.bulk import one_of
 from identity.core.errors import Conflict
 from identity.core.facts import known
 from identity.core.record import Record
@@ -64,7 +65,9 @@ class Holdings:
         org = load_org(connection, revision)
         users = None
         if persons is not None:
-            users = list(connection.execute(select(User.id).where(User.person_id.in_(list(persons)))).scalars())
+            users = list(
+                connection.execute(select(User.id).where(one_of(connection, User.person_id, list(persons)))).scalars()
+            )
         by_person: dict[UUID, list[Identity]] = {}
         for one in load_identities(connection, org, users, revision).values():
             if one.state == "active":
@@ -163,7 +166,7 @@ def _persons(
     ids = list(users)
     found: set[UUID] = set()
     for start in range(0, len(ids), CHUNK):
-        query = select(User.person_id).where(User.id.in_(ids[start : start + CHUNK]))
+        query = select(User.person_id).where(one_of(connection, User.id, ids[start : start + CHUNK]))
         found.update(connection.execute(query).scalars())
     return list(found)
 
@@ -186,7 +189,9 @@ def _inside(connection: Connection, groups: Iterable[UUID], revision: int) -> se
     found: set[UUID] = set()
     member = or_(known(Membership, revision), known(Membership, revision - 1))
     for start in range(0, len(ids), CHUNK):
-        query = select(Membership.user_id).where(Membership.group_id.in_(ids[start : start + CHUNK]), member)
+        query = select(Membership.user_id).where(
+            one_of(connection, Membership.group_id, ids[start : start + CHUNK]), member
+        )
         found.update(connection.execute(query).scalars())
     return found
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, select
 
 from identity.access.overlay import Overlay
+from identity.core.bulk import one_of
 from identity.core.facts import known
 from identity.people.models import (
     Employment,
@@ -191,7 +192,7 @@ def load_identities(
     ids = None if only is None else list(only)
 
     def chosen(column: Any) -> Any:
-        return column.is_not(None) if ids is None else column.in_(ids)
+        return column.is_not(None) if ids is None else one_of(connection, column, ids)
 
     names = load_group_names(connection, revision)
     groups: dict[UUID, list[str]] = {}

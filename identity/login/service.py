@@ -117,7 +117,7 @@ def password_changed(unit: Unit, candidate: authenticate.Candidate) -> None:
             person=candidate.person_id,
             resource_type="user",
             resource_id=str(candidate.user_id),
-            data={"where": "directory"},
+            data={"by": "directory"},
         )
     )
 

@@ -15,10 +15,14 @@ RESERVED_LOGINS = frozenset({"admin", "administrator", "root", "system", "anonym
 
 def fold_login(login: str) -> str:
     """The key under which all spellings of one login are the same: NFKC, case folded, outer spaces removed."""
+    if login.isascii():
+        return login.strip().lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", login).strip().casefold())
 
 
 def _plain(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     if any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} for c in text):
         raise ValueError("has control, invisible or private characters")
     return text

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Table, select, update
 
 from identity.audit.kinds import Kind
-from identity.core.bulk import insert_rows
+from identity.core.bulk import insert_rows, one_of
 from identity.core.db import Fact
 from identity.core.record import Record
 from identity.core.secrets import new_id
@@ -221,7 +221,9 @@ def set_memberships(unit: Unit, wanted: Sequence[tuple[Identity, Sequence[UUID],
     ids = [who.user_id for who, _, _ in wanted]
     for chunk in _chunks(ids):
         query = select(Membership.group_id, Membership.user_id, Membership.id)
-        for row in unit.db.execute(query.where(Membership.user_id.in_(chunk), Membership.rev_until.is_(None))):
+        for row in unit.db.execute(
+            query.where(one_of(unit.db.connection(), Membership.user_id, chunk), Membership.rev_until.is_(None))
+        ):
             known[row.group_id, row.user_id] = row.id
     for who, join, leave in wanted:
         new = [group for group in join if (group, who.user_id) not in known]
@@ -311,7 +313,7 @@ def _open(unit: Unit, table: type[Fact], column: Any, ids: Sequence[UUID], *wher
     found = {}
     rows: Table = table.__table__  # type: ignore[attr-defined]
     for chunk in _chunks(ids):
-        query = select(rows).where(column.in_(chunk), table.rev_until.is_(None), *where)
+        query = select(rows).where(one_of(unit.db.connection(), column, chunk), table.rev_until.is_(None), *where)
         found.update({getattr(row, column.key): row for row in unit.db.execute(query)})
     return found
 

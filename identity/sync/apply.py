@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
+from identity.core.bulk import one_of
 from identity.core.errors import Conflict, Invalid, NotFound
 from identity.core.lease import Held, renew
 from identity.core.record import Actor
@@ -72,7 +73,7 @@ class Applier:
             User, User.id == SourceAccount.user_id
         )
         for start in range(0, len(missing), LOOKUP):
-            chosen = SourceAccount.immutable_id.in_(missing[start : start + LOOKUP])
+            chosen = one_of(unit.db.connection(), SourceAccount.immutable_id, missing[start : start + LOOKUP])
             for row in unit.db.execute(accounts.where(SourceAccount.source_id == self._source_id, chosen)):
                 self._users[row.immutable_id] = bulk.Identity(row.id, row.person_id, row.login)
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
 
+from identity.core.bulk import one_of
 from identity.directory.dn import normalise_or_empty
 from identity.directory.models import DirectorySource
 from identity.directory.reader import Reading
@@ -177,7 +178,7 @@ def _chosen(connection: Connection, query: Any, column: Any, values: Collection[
         return
     wanted = list(values)
     for start in range(0, len(wanted), CHUNK):
-        yield from connection.execute(query.where(column.in_(wanted[start : start + CHUNK])))
+        yield from connection.execute(query.where(one_of(connection, column, wanted[start : start + CHUNK])))
 
 
 def _accounts(connection: Connection, source_id: UUID, scope: Scope | None) -> dict[str, tuple[UUID, str]]:

@@ -218,7 +218,7 @@ class _People:
         key, login = entry.immutable_id, values.get("login")
         if not login:
             return f"has no {self._names.login}"
-        unfit = _unfit(values)
+        unfit = _unfit(values, have.values if have else {})
         if unfit:
             return unfit
         folded = fold_login(login)
@@ -358,20 +358,25 @@ def _manager(found: Directory, said: str | None) -> str | None:
     return key if kind == "user" else None
 
 
-def _unfit(values: Mapping[str, Any]) -> str | None:
-    """The first field whose value we cannot hold."""
+def _unfit(values: Mapping[str, Any], held: Mapping[str, Any]) -> str | None:
+    """The first field whose value we cannot hold; what we hold already needs no second look."""
     for name, value in values.items():
+        if value == held.get(name):
+            continue
         if value is None or name in {"dn", "valid_until", "manager"} or (value.isascii() and value.isalnum()):
             if name == "login" and value is not None:
                 fault = _fault(_LOGIN, value)
                 if fault:
                     return f"login {value!r}: {fault}"
             continue
-        adapter = {"login": _LOGIN, "company": _CODE, "department": _CODE, "employee_number": _CODE}.get(name, _PLAIN)
+        adapter = _ADAPTERS.get(name, _PLAIN)
         fault = _fault(adapter, value)
         if fault:
             return f"{name} {value[:64]!r}: {fault}"
     return None
+
+
+_ADAPTERS = {"login": _LOGIN, "company": _CODE, "department": _CODE, "employee_number": _CODE}
 
 
 def _fault(adapter: TypeAdapter[str], value: str) -> str | None:
