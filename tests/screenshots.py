@@ -120,6 +120,7 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "mapping-preview": ("secadmin", _preview),
     "assignments": ("secadmin", _console("/admin/assignments")),
     "grants": ("secadmin", _console("/admin/grants")),
+    "administrators": ("secadmin", _console("/admin/administrators")),
     "duties": ("secadmin", _console("/admin/duties")),
     "policy": ("secadmin", _console("/admin/policy")),
     "holdings": ("secadmin", _console("/admin/holdings")),

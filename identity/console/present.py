@@ -37,6 +37,7 @@ MENU = (
             ("/admin/mappings", _("Role mappings"), "read", "mapping"),
             ("/admin/assignments", _("Assignments"), "read", "assignment"),
             ("/admin/grants", _("Rights to grant"), "read", "admin_grant"),
+            ("/admin/administrators", _("Administrators"), "read", "administrator"),
             ("/admin/duties", _("Separated duties"), "read", "duty"),
             ("/admin/policy", _("Policy versions"), "read", "policy"),
             ("/admin/holdings", _("Who had what"), "read", "role"),

@@ -96,28 +96,16 @@ def assignment_revoke(assignment_id: UUID) -> Response:
 @bp.get("/admin/grants")
 @permission("read", "admin_grant")
 def grants() -> Response:
-    """Who may grant what, and which administration roles are proposed."""
+    """Who may grant what."""
     with open_unit(write=False) as unit:
         query = select(AdminGrant).where(AdminGrant.rev_until.is_(None)).order_by(AdminGrant.holder_kind, AdminGrant.id)
         rows = list(unit.db.execute(query).scalars())
         logins = {str(user_id): login for user_id, login in unit.db.execute(select(User.id, User.login))}
-        proposals = list(
-            unit.db.execute(
-                select(AdminProposal).where(AdminProposal.state == "open").order_by(AdminProposal.proposed_at)
-            ).scalars()
-        )
-        persons = [one.proposed_by for one in proposals if one.proposed_by is not None]
-        names = queries.names(unit.db.connection(), persons)
         choices = _choices(unit)
     return make_response(
         render_template(
             "console/grants.html",
             rows=[(one, logins.get(one.holder_id, one.holder_id), _limit(one)) for one in rows],
-            proposals=[
-                (one, logins[str(one.user_id)], names.get(one.proposed_by, "") if one.proposed_by else "")
-                for one in proposals
-            ],
-            console_roles=CONSOLE_ROLES,
             powers=POWERS,
             **choices,
         )
@@ -155,6 +143,39 @@ def grant_revoke(grant_id: UUID) -> Response:
     return redirect_to("/admin/grants")
 
 
+@bp.get("/admin/administrators")
+@permission("read", "administrator")
+def administrators() -> Response:
+    """Who holds the administration roles, and what is proposed."""
+    with open_unit(write=False) as unit:
+        logins = {str(user_id): login for user_id, login in unit.db.execute(select(User.id, User.login))}
+        # They never come by a group or a mapping.
+        held = select(Assignment.role_key, Assignment.holder_id).where(
+            Assignment.role_key.in_(CONSOLE_ROLES), Assignment.rev_until.is_(None)
+        )
+        holders: dict[str, list[str]] = {key: [] for key in CONSOLE_ROLES}
+        for key, holder in unit.db.execute(held):
+            holders[key].append(logins[str(holder)])
+        proposals = list(
+            unit.db.execute(
+                select(AdminProposal).where(AdminProposal.state == "open").order_by(AdminProposal.proposed_at)
+            ).scalars()
+        )
+        persons = [one.proposed_by for one in proposals if one.proposed_by is not None]
+        names = queries.names(unit.db.connection(), persons)
+    return make_response(
+        render_template(
+            "console/administrators.html",
+            holders=[(CONSOLE_ROLES[key], sorted(found)) for key, found in holders.items()],
+            proposals=[
+                (one, logins[str(one.user_id)], names.get(one.proposed_by, "") if one.proposed_by else "")
+                for one in proposals
+            ],
+            console_roles=CONSOLE_ROLES,
+        )
+    )
+
+
 @bp.post("/admin/administrators")
 @permission("write", "administrator", fresh=True)
 def administrator_propose() -> Response:
@@ -168,7 +189,7 @@ def administrator_propose() -> Response:
             "action": form.get("action", "assign"),
         }
         propose(unit, _valid(ProposalInput, values))
-    return redirect_to("/admin/grants#administrators")
+    return redirect_to("/admin/administrators")
 
 
 @bp.post("/admin/administrators/<uuid:proposal_id>")
@@ -181,7 +202,7 @@ def administrator_decide(proposal_id: UUID) -> Response:
     why, reference = reason_given()
     with open_unit(reason=why, reference=reference) as unit:
         decide(unit, proposal_id, approve=answer == "approve")
-    return redirect_to("/admin/grants#administrators")
+    return redirect_to("/admin/administrators")
 
 
 def _valid(shape: Any, values: dict[str, Any]) -> Any:

@@ -78,7 +78,9 @@ def security_administrator(console: Console, login: str) -> None:
     assert console.visitor("secadmin").post("/admin/administrators", **wanted).status_code == 303
     system = console.visitor("sysadmin")
     [proposal] = set(
-        re.findall(r"/admin/administrators/([0-9a-f-]{36})", console.visitor("secadmin").get("/admin/grants").text)
+        re.findall(
+            r"/admin/administrators/([0-9a-f-]{36})", console.visitor("secadmin").get("/admin/administrators").text
+        )
     )
     assert system.post(f"/admin/administrators/{proposal}", answer="approve").status_code == 303
 
@@ -306,7 +308,7 @@ def test_pe_09_who_wrote_or_proposed_a_draft_does_not_publish_it_by_any_identity
         set_password(unit, twin, PASSWORD)
     wanted = {"login": "secadmin-2", "role": "tessera:security-admin", "action": "assign", **WHY}
     assert two.post("/admin/administrators", **wanted).status_code == 303
-    [proposal] = set(re.findall(r"/admin/administrators/([0-9a-f-]{36})", two.get("/admin/grants").text))
+    [proposal] = set(re.findall(r"/admin/administrators/([0-9a-f-]{36})", two.get("/admin/administrators").text))
     assert console.visitor("sysadmin").post(f"/admin/administrators/{proposal}", answer="approve").status_code == 303
     twin_visitor = console.visitor("secadmin-2")
     assert twin_visitor.get(address).status_code == 200

@@ -53,8 +53,9 @@ def test_an_administration_role_is_proposed_by_one_and_approved_by_another(conso
     wanted = {"login": "sun", "role": "tessera:audit-admin", "action": "assign", **BY_HAND}
     assert security.post("/admin/administrators", **wanted).status_code == 303
     assert security.post("/admin/administrators", **wanted).status_code == 409
-    [proposal] = set(ids(security.get("/admin/grants").text, r"/admin/administrators/([0-9a-f-]{36})"))
+    [proposal] = set(ids(security.get("/admin/administrators").text, r"/admin/administrators/([0-9a-f-]{36})"))
     assert security.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 403
+    assert f"/admin/administrators/{proposal}" in system.get("/admin/administrators").text
     assert system.post(f"/admin/administrators/{proposal}", answer="nonsense", **BY_HAND).status_code == 400
     assert system.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 303
     assert system.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 409
@@ -62,7 +63,7 @@ def test_an_administration_role_is_proposed_by_one_and_approved_by_another(conso
     taken = {**wanted, "action": "revoke"}
     answer = security.post("/admin/administrators", **taken)
     assert answer.headers["Location"] == "/admin/grants#administrators"
-    [proposal] = set(ids(security.get("/admin/grants").text, r"/admin/administrators/([0-9a-f-]{36})"))
+    [proposal] = set(ids(security.get("/admin/administrators").text, r"/admin/administrators/([0-9a-f-]{36})"))
     assert system.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 303
 
 

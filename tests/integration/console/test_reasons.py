@@ -105,7 +105,7 @@ def test_changes_of_roles_and_of_rights_to_grant(console: Console, security: Vis
     change(console, security, f"/admin/grants/{made}/revoke", "roles.admin_grant.revoked")
     wanted = {"login": "granted", "role": "tessera:audit-admin", "action": "assign"}
     change(console, security, "/admin/administrators", "roles.proposal.made", **wanted)
-    made = ids(security.get("/admin/grants").text, "/admin/administrators/ID")[-1]
+    made = ids(security.get("/admin/administrators").text, "/admin/administrators/ID")[-1]
     system = console.visitor("sysadmin")
     decided = ("roles.proposal.decided", "roles.assignment.added")
     change(console, system, f"/admin/administrators/{made}", *decided, answer="approve")

@@ -50,6 +50,7 @@ CONSOLE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/admin/grants"): READERS,
     ("POST", "/admin/grants"): SECURITY,
     ("POST", "/admin/grants/<uuid:grant_id>/revoke"): SECURITY,
+    ("GET", "/admin/administrators"): ANY,
     ("POST", "/admin/administrators"): SECURITY,
     ("POST", "/admin/administrators/<uuid:proposal_id>"): frozenset({"system", "security"}),
     ("GET", "/admin/duties"): READERS,
