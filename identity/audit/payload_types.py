@@ -62,7 +62,7 @@ class Role(TypedDict):
 
 
 class Consent(TypedDict):
-    agreed: list[str]
+    agreed: bool
 
 
 class CodeIssued(TypedDict):

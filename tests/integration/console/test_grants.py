@@ -62,7 +62,7 @@ def test_an_administration_role_is_proposed_by_one_and_approved_by_another(conso
     assert console.visitor("sun").get("/admin/audit").status_code == 200
     taken = {**wanted, "action": "revoke"}
     answer = security.post("/admin/administrators", **taken)
-    assert answer.headers["Location"] == "/admin/grants#administrators"
+    assert answer.headers["Location"] == "/admin/administrators"
     [proposal] = set(ids(security.get("/admin/administrators").text, r"/admin/administrators/([0-9a-f-]{36})"))
     assert system.post(f"/admin/administrators/{proposal}", answer="approve", **BY_HAND).status_code == 303
 
