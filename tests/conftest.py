@@ -65,12 +65,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker process tells which kinds of records its tests made."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["kinds"] = sorted(payloads.SEEN)
+        output["kinds"] = sorted(one.value for one in payloads.SEEN)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    payloads.SEEN.update(getattr(node, "workeroutput", {}).get("kinds", ()))
+    payloads.SEEN.update(map(Kind, getattr(node, "workeroutput", {}).get("kinds", ())))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

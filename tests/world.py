@@ -135,8 +135,10 @@ class World:
         """Stop everything; raises when a record that was made is not as its kind declares."""
         wrong: list[str] = []
         with suppress(TesseraError):  # without a database there is nothing to compare
-            wrong = [] if self.has_made_up_records else misfits(World.records(self))
-        self._stop()
+            try:
+                wrong = [] if self.has_made_up_records else misfits(World.records(self))
+            finally:
+                self._stop()
         assert not wrong, wrong[:5]
 
     def _stop(self) -> None:

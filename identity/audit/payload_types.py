@@ -23,6 +23,7 @@ class MaybeSource(Login):
 
     source: NotRequired[str]
     immutable_id: NotRequired[str]
+    erased: NotRequired[bool]
 
 
 class SessionBegun(TypedDict):
@@ -145,12 +146,12 @@ class DecisionsReported(TypedDict):
 
 
 class BundleRead(TypedDict):
-    """`digest` names the content; `changed`: the application did not have it yet."""
+    """`digest` names the content; `changed`: the application did not have it yet. A refusal has none of it."""
 
-    form: str
-    digest: str
-    subjects: int
-    changed: bool
+    form: NotRequired[str]
+    digest: NotRequired[str]
+    subjects: NotRequired[int]
+    changed: NotRequired[bool]
 
 
 class DecisionExplained(TypedDict):
@@ -282,6 +283,8 @@ class ReportMade(TypedDict):
     rows: int
     sha256: str
     days: NotRequired[int]
+    day: NotRequired[str]
+    at: NotRequired[str]
     since: NotRequired[str]
     until: NotRequired[str]
 
@@ -336,13 +339,21 @@ class Draft(TypedDict):
     state: str
 
 
+class Published(TypedDict):
+    """The draft whose rules these are, and their digest."""
+
+    draft: NotRequired[str]
+    digest: NotRequired[str]
+    restores: NotRequired[int]
+
+
 class PolicyChecked(TypedDict):
     """`before` is the version compared with; `days` of recorded decisions are replayed."""
 
     check: str
     kind: str
-    before: NotRequired[int]
-    days: NotRequired[int]
+    before: int | None
+    days: int | None
 
 
 class CheckExported(TypedDict):

@@ -32,7 +32,6 @@ _NOTHING = frozenset(
         Kind.CALLER_REFUSED,
         Kind.ROLE_CREATED,
         Kind.ROLE_CHANGED,
-        Kind.POLICY_PUBLISHED,
         Kind.MITIGATION_ADDED,
         Kind.MITIGATION_ENDED,
         Kind.SHIPPING_CHANGED,
@@ -47,6 +46,7 @@ _NOTHING = frozenset(
 )
 _OF_KIND: Mapping[Kind, type] = {
     Kind.CREDENTIALS_FORGOTTEN: types.CredentialsForgotten,
+    Kind.POLICY_PUBLISHED: types.Published,
     Kind.POLICY_CHECKED: types.PolicyChecked,
     Kind.CHECK_EXPORTED: types.CheckExported,
     Kind.HOLDINGS_READ: types.HoldingsRead,

@@ -248,7 +248,7 @@ def test_rules_are_told_to_those_with_the_right_only(town: World) -> None:
         "resource": {"type": "claim", "id": "BX-1"},
     }
     other = town.call("POST", "/access/v1/evaluation", json=body, auth=("plain", town.secret)).json["context"]
-    assert other["reason_user"]["en"] == "None of your roles allows this."
+    assert other["reason_user"]["en"] == "This person is not known to the application."
     assert "reason_admin" not in other
 
 

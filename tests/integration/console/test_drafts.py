@@ -82,7 +82,7 @@ def security_administrator(console: Console, login: str) -> None:
             r"/admin/administrators/([0-9a-f-]{36})", console.visitor("secadmin").get("/admin/administrators").text
         )
     )
-    assert system.post(f"/admin/administrators/{proposal}", answer="approve").status_code == 303
+    assert system.post(f"/admin/administrators/{proposal}", answer="approve", **WHY).status_code == 303
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +309,10 @@ def test_pe_09_who_wrote_or_proposed_a_draft_does_not_publish_it_by_any_identity
     wanted = {"login": "secadmin-2", "role": "tessera:security-admin", "action": "assign", **WHY}
     assert two.post("/admin/administrators", **wanted).status_code == 303
     [proposal] = set(re.findall(r"/admin/administrators/([0-9a-f-]{36})", two.get("/admin/administrators").text))
-    assert console.visitor("sysadmin").post(f"/admin/administrators/{proposal}", answer="approve").status_code == 303
+    assert (
+        console.visitor("sysadmin").post(f"/admin/administrators/{proposal}", answer="approve", **WHY).status_code
+        == 303
+    )
     twin_visitor = console.visitor("secadmin-2")
     assert twin_visitor.get(address).status_code == 200
     refused = twin_visitor.post(f"{address}/decide", answer="approve", **proposed, **WHY)
