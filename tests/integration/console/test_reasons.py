@@ -19,7 +19,7 @@ WITHOUT = {
     "/admin/sync/<code>": "runs what is set; what it may change is guarded and reviewed",
     "/admin/sync/runs/<uuid:run_id>/retry": "runs again what is set; what it may change is guarded and reviewed",
     "/admin/policy/checks": "shows what a change would do",
-    "/admin/policy/drafts/<uuid:draft_id>/edit": "a draft changes no right; its beginning and its publishing have reasons",
+    "/admin/policy/drafts/<uuid:draft_id>/edit": "a draft changes no right; publishing it has a reason",
     "/admin/policy/drafts/<uuid:draft_id>/rebase": "a draft changes no right",
     "/admin/policy/drafts/<uuid:draft_id>/withdraw": "a draft changes no right",
     "/admin/mappings/preview": "shows what a change would do",
