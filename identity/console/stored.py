@@ -80,7 +80,7 @@ _STORED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 def stored(text: str | None) -> str:
     """What was stored in English, a sentence a line, in the reader's language where we know it."""
-    return " ".join(_stored(line) for line in (text or "").splitlines())
+    return "; ".join(_stored(line) for line in (text or "").splitlines())
 
 
 def _stored(line: str) -> str:

@@ -121,6 +121,6 @@ def test_sentences_that_a_run_stored_are_said_in_chinese() -> None:
         disable = "would disable 12 of 30 active accounts; 5 are allowed at once"
         left = "would take 9 of 30 accounts out of groups; 5 are allowed at once"
         assert stored(disable).startswith("将停用 30 个")
-        assert stored(f"{disable}\n{left}") == f"{stored(disable)} {stored(left)}"
+        assert stored(f"{disable}\n{left}") == f"{stored(disable)}; {stored(left)}"
         assert stored(left).startswith("将把 30 个")
         assert stored("something new") == "something new"
