@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, select
 
 from identity.access import administration
-from identity.access.decide import AccessRequest, engine_request, evaluate_in
+from identity.access.decide import AccessRequest, engine_request
 from identity.access.replay import Question, question
 from identity.access.snapshot import Snapshot, SnapshotUser
 from identity.audit import query
@@ -172,7 +172,7 @@ def explain(connection: Connection, asked: Question) -> Explanation:
 def tell(asked: Question) -> Explanation:
     """The explanation without origins; pure."""
     snapshot, request = asked.snapshot, asked.request
-    decided = evaluate_in(snapshot, request, asked.now, asked.acts, asked.activations)
+    decided = asked.answer()
     user = snapshot.users.get(request.user) if request.user else None
     found = Explanation(
         request,

@@ -27,6 +27,10 @@ class Question:
     acts: tuple[Act, ...] = ()
     activations: tuple[Activation, ...] = ()
 
+    def answer(self) -> Decided:
+        """The decision."""
+        return evaluate_in(self.snapshot, self.request, self.now, self.acts, self.activations)
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -48,9 +52,9 @@ class Recorded:
         found = (self.request.user, self.request.stands_for, self.holder)
         return {one for one in found if one is not None}
 
-    def again(self, snapshot: Snapshot) -> Decided:
-        """The answer to the same question by this snapshot."""
-        return evaluate_in(snapshot, self.request, self.now, self.acts, self.activations)
+    def asked(self, snapshot: Snapshot) -> Question:
+        """The same question, put to this snapshot."""
+        return Question(snapshot, self.request, self.now, self.acts, self.activations)
 
 
 def replay(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Decided:
@@ -58,8 +62,7 @@ def replay(connection: Connection, body: Mapping[str, Any], item: int | None = N
 
     Raises `KeyError` for a record that is no decision.
     """
-    one = recorded(body, item)
-    return one.again(load(connection, one.facts_revision, identities_of(connection, one.users)))
+    return question(connection, body, item).answer()
 
 
 def question(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Question:
@@ -68,8 +71,7 @@ def question(connection: Connection, body: Mapping[str, Any], item: int | None =
     Raises `KeyError` or `IndexError` for a record that is no decision, or has no such item.
     """
     one = recorded(body, item)
-    snapshot = load(connection, one.facts_revision, identities_of(connection, one.users))
-    return Question(snapshot, one.request, one.now, one.acts, one.activations)
+    return one.asked(load(connection, one.facts_revision, identities_of(connection, one.users)))
 
 
 def recorded(body: Mapping[str, Any], item: int | None = None) -> Recorded:

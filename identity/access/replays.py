@@ -136,12 +136,12 @@ def _compare(
     for key, one in items:
         if one is None:
             continue
-        answer = one.again(under_draft)
+        answer = one.asked(under_draft).answer()
         if answer.permit == one.permit:
             continue
         if under_current is None:
             under_current = current.snapshot(connection, revision, users)
-        already = one.again(under_current).permit == answer.permit
+        already = one.asked(under_current).answer().permit == answer.permit
         request = one.request
         result.found.add(
             {

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from identity.access.decide import Access, AccessRequest, Decided, evaluator, touches_duty
-from identity.access.recorded import item_of, record_of
+from identity.access.durable import DurableAccess
+from identity.access.recorded import item_of
 from identity.access.snapshot import Snapshot
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
@@ -58,6 +59,7 @@ class _Door:
         self._access = access
         self._database = database
         self._recorder = recorder
+        self._durable = DurableAccess(access, database, recorder)
 
     def evaluation(self, call: HotCall) -> HotResponse:
         """POST /access/v1/evaluation (§6)."""
@@ -88,7 +90,7 @@ class _Door:
         else:
             batch.decide(evaluator(snapshot, call.now))
             call.records.append(batch.record())
-            self._record(call, app)
+            self._durable.record(call, app)
         return HotResponse.made_json(b'{"evaluations":[%b]}' % b",".join(batch.answers))
 
     def _parse_items(
@@ -107,23 +109,8 @@ class _Door:
         """Decide one question, record it, and make the answer."""
         snapshot = self._access.snapshot()
         request = wire.parse(body, app, snapshot, self._callers.resolver(app, snapshot))
-        if touches_duty(snapshot, (request,)):
-            with self._database.write() as connection:
-                self._access.lock(connection, [request])
-                decided = self._access.perform(connection, self._access.snapshot(), request, call.now)
-                call.records.append(record_of(request, decided))
-                self._recorder.write(connection, call, call.records, None)
-        else:
-            decided = self._access.decide(call, request, snapshot)
-            self._record(call, app)
+        decided = self._durable.decide(call, app, request, snapshot)
         return wire.answer(decided, str(call.records[-1].id), app)
-
-    def _record(self, call: HotCall, app: App) -> None:
-        """Durable before the answer leaves, unless the application chose not to wait; acts never come here."""
-        if app.recording == "buffered":
-            self._recorder.submit_buffered(call, call.records, app.code)
-        else:
-            self._recorder.submit(call, call.records)
 
     def _perform(self, call: HotCall, batch: _Batch) -> None:
         """A batch with acts in it: they, their decisions and their record stand or fall in one transaction (foundations

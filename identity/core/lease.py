@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,7 +13,11 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from identity.core.db import Base
-from identity.core.errors import Conflict, Stale
+from identity.core.errors import Conflict, Stale, TesseraError
+from identity.core.record import Actor
+from identity.core.unit import Units
+
+_log = logging.getLogger(__name__)
 
 
 class Lease(Base):
@@ -82,3 +90,28 @@ def release(session: Session, held: Held, now: datetime) -> None:
         )
         .values(expires_at=now)
     )
+
+
+@contextmanager
+def kept(units: Units, actor: Actor, held: Held, ttl_s: int) -> Iterator[None]:
+    """Renew the lease while the work inside takes its time, and give it back at the end."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(ttl_s / 3):
+            try:
+                with units.open(actor) as unit:
+                    renew(unit.db, held, unit.now, ttl_s)
+            except TesseraError as error:
+                # A lost lease shows at the next write, which it refuses.
+                _log.warning("%s was not renewed: %s", held.name, error)
+
+    keeper = threading.Thread(target=keep, name=held.name, daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
+        with units.open(actor) as unit:
+            release(unit.db, held, unit.now)

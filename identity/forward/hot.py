@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from identity.access.decide import Access, AccessRequest, Decided, touches_duty
-from identity.access.recorded import record_of
+from identity.access.decide import Access, AccessRequest
+from identity.access.durable import DurableAccess
 from identity.apps import authenticate
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
@@ -48,6 +48,7 @@ class _Door:
         self._registry = registry
         self._access = access
         self._recorder = recorder
+        self._durable = DurableAccess(access, database, recorder)
 
     def auth(self, call: HotCall) -> HotResponse:
         """200 with who it is, 403 when the policy says no, 401 with a `Location` to sign in at.
@@ -88,7 +89,7 @@ class _Door:
         request = AccessRequest(
             app.code, row.user_id, resource_type, asked.resource_id, action, acr=row.acr, sid=row.sid
         )
-        decided = self._decide(call, app, request)
+        decided = self._durable.decide(call, app, request, self._access.snapshot())
         if not decided.permit:
             return _denied(decided.reason)
         with self._database.read() as connection:
@@ -107,23 +108,6 @@ class _Door:
         if row is None or not session_alive(connection, row.session_id, call.now):
             return None
         return row if self._access.snapshot().is_active(row.user_id, call.now) else None
-
-    def _decide(self, call: HotCall, app: App, request: AccessRequest) -> Decided:
-        """Decided and recorded before the answer leaves; acts are read where a duty names the action."""
-        snapshot = self._access.snapshot()
-        if touches_duty(snapshot, (request,)):
-            with self._database.write() as connection:
-                self._access.lock(connection, [request])
-                decided = self._access.perform(connection, self._access.snapshot(), request, call.now)
-                call.records.append(record_of(request, decided))
-                self._recorder.write(connection, call, call.records, None)
-            return decided
-        decided = self._access.decide(call, request, snapshot)
-        if app.recording == "buffered":
-            self._recorder.submit_buffered(call, call.records, app.code)
-        else:
-            self._recorder.submit(call, call.records)
-        return decided
 
     def _unknown(self, call: HotCall, asked: Target) -> HotResponse:
         empty = wire.identity_headers({})

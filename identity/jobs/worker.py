@@ -7,18 +7,16 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from identity.core.errors import Conflict, TesseraError
-from identity.core.lease import acquire, release, renew
+from identity.core.lease import acquire, kept
 from identity.core.record import Actor
 from identity.core.unit import Units
 
 LEASE_S = 60
-RENEW_S = 20
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +61,10 @@ def _run(units: Units, job: Job, holder: str) -> None:
         if not job.exclusive:
             job.run(datetime.now(UTC))
             return
-        with _lease(units, job.name, holder):
+        actor = Actor.system(f"worker:{job.name}")
+        with units.open(actor) as unit:
+            held = acquire(unit.db, f"job:{job.name}", holder, unit.now, LEASE_S)
+        with kept(units, actor, held, LEASE_S):
             job.run(datetime.now(UTC))
     except Conflict:
         return
@@ -71,30 +72,3 @@ def _run(units: Units, job: Job, holder: str) -> None:
         _log.warning("job %s: %s", job.name, error)
     except Exception:  # noqa: BLE001  one failing job must not stop the others
         _log.exception("job %s failed", job.name)
-
-
-@contextmanager
-def _lease(units: Units, name: str, holder: str) -> Iterator[None]:
-    """Hold the job's lease, renewed while the job runs; raises `Conflict` while another node holds it."""
-    actor = Actor.system(f"worker:{name}")
-    with units.open(actor) as unit:
-        held = acquire(unit.db, f"job:{name}", holder, unit.now, LEASE_S)
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(RENEW_S):
-            try:
-                with units.open(actor) as unit:
-                    renew(unit.db, held, unit.now, LEASE_S)
-            except TesseraError as error:
-                _log.warning("job %s: its lease was not renewed: %s", name, error)
-
-    keeper = threading.Thread(target=keep, name=f"lease-{name}", daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        done.set()
-        keeper.join()
-        with units.open(actor) as unit:
-            release(unit.db, held, unit.now)

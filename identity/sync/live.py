@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from identity.core.errors import Conflict, TesseraError
-from identity.core.lease import acquire, release
+from identity.core.lease import acquire, kept, release
 from identity.core.record import Actor
 from identity.core.unit import Units
 from identity.directory.factory import open_directory
@@ -25,7 +25,7 @@ from identity.sync.known import load_known, scope_of
 from identity.sync.models import SyncState
 from identity.sync.plan_users import make
 from identity.sync.run import run_source
-from identity.sync.work import cursor_of, find_source, fingerprint, kept, state_of
+from identity.sync.work import cursor_of, find_source, fingerprint, state_of
 
 ASK_S = 0.25
 LOOK_S = 1.0

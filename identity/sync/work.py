@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from identity.audit.kinds import Kind
 from identity.core.bulk import insert_rows
 from identity.core.errors import Conflict, NotFound, TesseraError
 from identity.core.facts import current_revision
-from identity.core.lease import Held, acquire, release, renew
+from identity.core.lease import Held, acquire, kept, renew
 from identity.core.record import Actor, Record
 from identity.core.secrets import new_id
 from identity.core.unit import Unit, Units
@@ -118,31 +117,6 @@ def reopened(units: Units, run_id: UUID, actor: Actor, reason: str, expected: st
         unit.db.expunge(source)
     with kept(units, actor, held, LEASE_S):
         yield Work(units, source, run_id, actor, held)
-
-
-@contextmanager
-def kept(units: Units, actor: Actor, held: Held, ttl_s: int) -> Iterator[None]:
-    """Renew the lease while a directory takes its time, and give it back at the end."""
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(ttl_s / 3):
-            try:
-                with units.open(actor) as unit:
-                    renew(unit.db, held, unit.now, ttl_s)
-            except TesseraError as error:
-                # A lost lease shows at the next write, which it refuses.
-                _log.warning("%s was not renewed: %s", held.name, error)
-
-    keeper = threading.Thread(target=keep, name=held.name, daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        done.set()
-        keeper.join()
-        with units.open(actor) as unit:
-            release(unit.db, held, unit.now)
 
 
 def guarded(work: Work, act: Callable[[], Outcome]) -> Outcome:

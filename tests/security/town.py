@@ -238,3 +238,10 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 __all__ = ["PASSWORD"]
+
+
+def error(answer: TestResponse) -> tuple[int, str]:
+    """Status and code of an OAuth error."""
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.content_type == "application/json"
+    return answer.status_code, (answer.json or {})["error"]
