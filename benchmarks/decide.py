@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median
+from statistics import median_high as median
 from typing import Any
 
 from benchmarks.figure import figure

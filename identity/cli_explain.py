@@ -16,7 +16,7 @@ from identity.access.explain import Duty, Explanation, Missing, Step, Way, expla
 from identity.api.explanation import as_data
 from identity.console import words
 from identity.console.present import grant_text
-from identity.core.errors import NotFound, TesseraError
+from identity.core.errors import NotFound
 from identity.core.record import Actor
 from identity.core.unit import Units
 from identity.core.web import use
@@ -63,18 +63,15 @@ def explain_command(  # noqa: PLR0913, PLR0917  each is an argument of the comma
     said = {name: value or "" for name, value in fields.items()}
     said |= {name: value for name, _, value in (one.partition("=") for one in stated)}
     now = datetime.now(UTC)
-    try:
-        with use(Units).open(Actor.system("cli:explain"), write=False, now=now) as unit:
-            connection = unit.db.connection()
-            if record_id is not None:
-                found = explain_record(connection, record_id, item)
-                if found is None:
-                    raise NotFound("There is no such decision, or it cannot be found yet.")
-            else:
-                found = explain(connection, put(connection, use(Access), said, now))
-            unit.record(read_record(found))
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    with use(Units).open(Actor.system("cli:explain"), write=False, now=now) as unit:
+        connection = unit.db.connection()
+        if record_id is not None:
+            found = explain_record(connection, record_id, item)
+            if found is None:
+                raise NotFound("There is no such decision, or it cannot be found yet.")
+        else:
+            found = explain(connection, put(connection, use(Access), said, now))
+        unit.record(read_record(found))
     if as_json:
         click.echo(orjson.dumps(as_data(found), option=orjson.OPT_INDENT_2).decode())
         return

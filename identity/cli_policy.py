@@ -10,7 +10,6 @@ from flask.cli import with_appcontext
 from identity.access.decide import Access
 from identity.access.whatif import compare_versions
 from identity.audit import csv
-from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.record import Actor
 from identity.core.settings import Settings
@@ -37,13 +36,10 @@ def register(group: click.Group) -> None:
 def holdings_command(day: str, person: str, application: str, role: str, as_known_today: bool) -> None:
     """Write who held which role on a day, as CSV."""
     zone = use(Settings).zone
-    try:
-        asked = Asked(parse_date(day), person, application, role, as_known_today)
-        with use(Units).open(Actor.system("cli:holdings")) as unit:
-            past, rows = look_up(unit, asked, zone)
-            names = person_names(unit.db.connection())
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    asked = Asked(parse_date(day), person, application, role, as_known_today)
+    with use(Units).open(Actor.system("cli:holdings")) as unit:
+        past, rows = look_up(unit, asked, zone)
+        names = person_names(unit.db.connection())
     for text in csv.lines(COLUMNS, (line(one, names) for one in rows), zone):
         click.echo(text.removeprefix(csv.BOM), nl=False)
     revision, version = past.snapshot.facts_revision, past.snapshot.policy_version
@@ -61,13 +57,10 @@ def compare_command(before: int, after: int | None) -> None:
     """
     use(Feed).follow()
     snapshot = use(Access).snapshot()
-    try:
-        with use(Units).open(Actor.system("cli:compare"), write=False) as unit:
-            last = after if after is not None else version_in_force(unit) or 0
-            sides = [(one, load_rules(unit, one or None)) for one in (before, last)]
-            found = compare_versions(snapshot, sides[0], sides[1], unit.now)
-    except TesseraError as error:
-        raise click.ClickException(error.public) from None
+    with use(Units).open(Actor.system("cli:compare"), write=False) as unit:
+        last = after if after is not None else version_in_force(unit) or 0
+        sides = [(one, load_rules(unit, one or None)) for one in (before, last)]
+        found = compare_versions(snapshot, sides[0], sides[1], unit.now)
     for row in found.rows:
         user = snapshot.users[row["user_id"]]
         terms = " ".join(filter(None, (row["before"] and f"before: {row['before']}", row["after"])))

@@ -7,6 +7,7 @@ Does not own: where rules and facts come from, the clock, recording; it has no I
 from policies.compare import Change, Right, Terms, compare
 from policies.conditions import Condition, compile_condition
 from policies.engine import Engine, PreparedSubject
+from policies.held import is_valid
 from policies.separation import Conflict, StaticDuties, static_conflicts
 from policies.trace import Check, Way, role_path, trace
 from policies.types import (
@@ -60,6 +61,7 @@ __all__ = [
     "Way",
     "compare",
     "compile_condition",
+    "is_valid",
     "role_path",
     "static_conflicts",
     "trace",

@@ -53,6 +53,8 @@ class Bundle:
         if type(revision) is not int or revision < self.facts_revision:
             raise BundleError("the renewal is of older facts")
         issued_at, not_after = _times(renewal)
+        if issued_at < self.issued_at:
+            raise BundleError("the renewal is older than what is held")
         return replace(self, issued_at=issued_at, not_after=not_after, facts_revision=revision)
 
     def decide(

@@ -12,7 +12,7 @@ from importlib import resources
 import casbin
 from casbin.rbac.default_role_manager import RoleManager
 
-from policies.export import is_restricted
+from policies.export import CONDITION, DUTY, OBLIGATION, is_restricted
 from policies.hierarchy import closure, juniors
 from policies.patterns import is_pattern
 from policies.types import Grant, Permission, RuleSet
@@ -112,18 +112,18 @@ def _left_out(rules: RuleSet, below: dict[str, set[str]]) -> dict[str, set[str]]
     lost: dict[tuple[str, str, str], set[str]] = {}
     for duty in rules.object_duties:
         for action in duty.actions:
-            lost.setdefault((duty.application, duty.resource_type, action), set()).add("duty")
+            lost.setdefault((duty.application, duty.resource_type, action), set()).add(DUTY)
     for one in rules.permissions:
         if one.effect == "deny" and _inexpressible(one):
             lost.setdefault(_key(one), set()).add("deny")
         elif one.effect == "permit" and one.obligations:
-            lost.setdefault(_key(one), set()).add("obligation")
+            lost.setdefault(_key(one), set()).add(OBLIGATION)
     found = {}
     for one in rules.permissions:
         why = _inexpressible(one)
         if one.effect == "permit":
             why |= lost.get(_key(one), set())
-            why |= {"duty"} if one.role in separated else set()
+            why |= {DUTY} if one.role in separated else set()
         if why:
             found[one.id] = why
     return found
@@ -136,7 +136,7 @@ def _key(one: Permission) -> tuple[str, str, str]:
 def _inexpressible(one: Permission) -> set[str]:
     """What of a permission Casbin cannot say."""
     said = {
-        "condition": one.condition is not None,
+        CONDITION: one.condition is not None,
         "validity": one.valid_from is not None or one.valid_until is not None,
         "pattern": one.pattern != "**" and is_pattern(one.pattern),
     }

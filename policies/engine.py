@@ -14,7 +14,7 @@ from policies.held import RANK, Held, check, check_scope, is_valid, nearer, refu
 from policies.hierarchy import closure, juniors
 from policies.index import Bucket, Group, Rule, ready
 from policies.separation import activates, object_block
-from policies.types import Activation, Decision, Grant, ObjectDuty, Permission, Request, RuleSet
+from policies.types import Activation, Decision, Grant, ObjectDuty, Request, RuleSet
 
 # Grants that are kept ready; more different ones than these are made ready each for its subject.
 READY_MAX = 200_000
@@ -150,14 +150,6 @@ class Engine:
     def concerns(self, subject: PreparedSubject, application: str) -> bool:
         """Whether any rule of the application is about a role of the subject, whatever its scope and validity."""
         return bool(self._concerned.get(application, 0) & subject.mask)
-
-    def permissions_of(self, subject: PreparedSubject, application: str) -> list[Permission]:
-        """The permissions of an application that the subject's roles carry, whatever their scope and validity."""
-        return [
-            permission
-            for permission in self.rules.permissions
-            if permission.application == application and self._bits[permission.role] & subject.mask
-        ]
 
     def actions_on(self, application: str, resource_type: str) -> list[str]:
         """The actions on this type that any rule names, sorted."""

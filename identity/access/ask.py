@@ -44,7 +44,10 @@ def put(connection: Connection, access: Access, fields: Mapping[str, str], now: 
     stated |= _amount(fields, stated)
     snapshot = access.snapshot()
     if fields.get("submitter", "").strip():
-        stated["submitter"] = snapshot.users[_user(connection, fields["submitter"])].sub
+        submitter = snapshot.user(_user(connection, fields["submitter"]))
+        if submitter is None:
+            raise Invalid(_("Nobody has this user name."), code="unknown_user")
+        stated["submitter"] = submitter.sub
     request = AccessRequest(
         application=said["application"],
         user=user_id,
@@ -56,7 +59,7 @@ def put(connection: Connection, access: Access, fields: Mapping[str, str], now: 
         acr=fields.get("acr", "").strip() or None,
         stated=stated_acts(stated, snapshot, snapshot.by_sub.get),
     )
-    acts, activations = access.known(connection, request, now)
+    acts, activations = access.known(connection, snapshot, request, now)
     return Question(snapshot, request, now, acts, activations)
 
 

@@ -103,18 +103,17 @@ def carry_out(
     if taken is None:
         return
     values: dict[str, Any]
-    rows: list[dict[str, Any]] = []
     try:
         with database.read(consistent=True) as connection:
             values, rows = _find(connection, snapshot, check_id, now)
+        # In pieces, so that nobody else waits long to write.
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            with units.open(actor, now=now, follow=False) as unit:
+                piece = rows[start : start + ROWS_AT_ONCE]
+                insert_rows(unit.db.connection(), PolicyCheckRow, [{"check_id": check_id, **one} for one in piece])
     except Exception:  # noqa: BLE001  one that fails must not be tried for ever, nor hold up the others
         _log.exception("policy check %s failed", check_id)
         values = {"state": "failed", "error": "failed"}
-    # In pieces, so that nobody else waits long to write.
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        with units.open(actor, now=now, follow=False) as unit:
-            piece = rows[start : start + ROWS_AT_ONCE]
-            insert_rows(unit.db.connection(), PolicyCheckRow, [{"check_id": check_id, **one} for one in piece])
     with units.open(actor, now=now, follow=False) as unit:
         unit.db.execute(update(PolicyCheck).where(PolicyCheck.id == check_id).values(done_at=now, **values))
 

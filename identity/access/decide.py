@@ -106,23 +106,23 @@ class Access:
         return self.snapshot().engine.evaluate(engine_request(request, user, now)).permit
 
     def perform(self, connection: Connection, snapshot: Snapshot, request: AccessRequest, now: datetime) -> Decided:
-        """Decide an act that a duty rule names, inside the caller's write transaction, which holds the `lock`.
+        """Decide an act that a duty rule names, by the acts known so far, and insert that of a permitted `perform`.
 
-        Reads the acts known so far, decides, and inserts the act of a permitted `perform` (foundations §4). Its
-        record is not yet written.
+        A `perform` needs the caller's write transaction, which holds the `lock`; an `ask` only reads (foundations §4).
+        Its record is not yet written.
         """
         user = snapshot.users.get(request.user) if request.user else None
-        acts, activations = self.known(connection, request, now)
+        acts, activations = self.known(connection, snapshot, request, now)
         decided = evaluate_in(snapshot, request, now, acts, activations)
         if decided.permit and request.intent == "perform" and user is not None:
             self._remember(connection, snapshot, user, request, decided, now)
         return decided
 
     def known(
-        self, connection: Connection, request: AccessRequest, now: datetime
+        self, connection: Connection, snapshot: Snapshot, request: AccessRequest, now: datetime
     ) -> tuple[tuple[Act, ...], tuple[Activation, ...]]:
         """The acts on this object that are known and stated, and the roles that the person has in use."""
-        user = self.snapshot().users.get(request.user) if request.user else None
+        user = snapshot.users.get(request.user) if request.user else None
         return (*self._acts(connection, request), *request.stated), self._activations(connection, user, now)
 
     def lock(self, connection: Connection, requests: list[AccessRequest]) -> None:

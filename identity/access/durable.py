@@ -22,18 +22,23 @@ class DurableAccess:
     def decide(self, call: HotCall, app: App, request: AccessRequest, snapshot: Snapshot) -> Decided:
         """One decision of this snapshot; raises `Unavailable`.
 
-        Where a duty rule names the action, the decision, its act and its record stand or fall in one transaction, by
-        what is known then (foundations §4).
+        Where a duty rule names the action of a `perform`, the decision, its act and its record stand or fall in one
+        transaction, by what is known then (foundations §4).
         """
-        if touches_duty(snapshot, (request,)):
+        if not touches_duty(snapshot, (request,)):
+            decided = self._access.decide(call, request, snapshot)
+            self.record(call, app)
+        elif request.intent == "perform":
             with self._database.write() as connection:
                 self._access.lock(connection, [request])
                 decided = self._access.perform(connection, self._access.snapshot(), request, call.now)
                 call.records.append(record_of(request, decided))
                 self._recorder.write(connection, call, call.records, None)
-            return decided
-        decided = self._access.decide(call, request, snapshot)
-        self.record(call, app)
+        else:
+            with self._database.read() as connection:
+                decided = self._access.perform(connection, snapshot, request, call.now)
+            call.records.append(record_of(request, decided))
+            self._recorder.submit(call, call.records)
         return decided
 
     def record(self, call: HotCall, app: App) -> None:

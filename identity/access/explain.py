@@ -6,7 +6,7 @@ that of `evaluate_in`, and the ways beside it are the engine's own, traced.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,8 @@ from identity.roles.delegation import Bounds, refusal
 from identity.roles.mapping import CONSOLE_APPLICATION
 from identity.roles.models import Assignment, PermissionRow, PolicyVersion, RoleMapping
 from identity.roles.near import Offer, offers
-from policies import Act, Check, Grant, Permission, Request, role_path, trace
+from policies import Act, Check, Grant, Permission, Request, trace
+from policies.export import carriers
 from policies.separation import object_block
 
 WAYS_MAX = 50
@@ -207,7 +208,7 @@ def tell(asked: Question) -> Explanation:
     return replace(
         found,
         ways=tuple(ways[:WAYS_MAX]),
-        missing=() if found.permit else tuple(_missing(snapshot, user, one) for one in unreached[:WAYS_MAX]),
+        missing=() if found.permit else _missing(snapshot, user, unreached[:WAYS_MAX]),
         duties=_duties(snapshot, put),
     )
 
@@ -233,13 +234,15 @@ def _ordered(ways: list[Way]) -> list[Way]:
     return sorted(ways, key=lambda one: (not one.decisive, bool(one.code), one.permission.effect != "deny"))
 
 
-def _missing(snapshot: Snapshot, user: SnapshotUser, permission: Permission) -> Missing:
-    below = snapshot.engine.below
-    roles = tuple(
-        dict.fromkeys((permission.role, *(one for one in sorted(below) if role_path(below, one, permission.role))))
-    )
-    found = offers(user.identity.facts, snapshot.world, user.derivations, roles)
-    return Missing(permission, roles, found[:OFFERS_MAX])
+def _missing(snapshot: Snapshot, user: SnapshotUser, permissions: Sequence[Permission]) -> tuple[Missing, ...]:
+    by_role: dict[str, tuple[tuple[str, ...], tuple[Offer, ...]]] = {}
+    for one in permissions:
+        if one.role not in by_role:
+            above = carriers(snapshot.engine.rules, (one,)) - {one.role}
+            roles = (one.role, *sorted(above))
+            found = offers(user.identity.facts, snapshot.world, user.derivations, roles)
+            by_role[one.role] = roles, found[:OFFERS_MAX]
+    return tuple(Missing(one, *by_role[one.role]) for one in permissions)
 
 
 def _duties(snapshot: Snapshot, put: Request) -> tuple[Duty, ...]:

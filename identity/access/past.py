@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, tzinfo
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from identity.access.snapshot import Snapshot, SnapshotUser, assemble, load
 from identity.access.subject import load_identities, load_org, load_rules, load_world
 from identity.core.errors import Invalid, NotFound
 from identity.core.facts import Counter, FactRevision
-from policies import Grant
+from policies import Grant, is_valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,11 @@ def held_at(snapshot: Snapshot, user: SnapshotUser, moment: datetime) -> Iterato
     """The user's grants that are valid at the moment, inherited roles too, with their steps."""
     for one in user.derivations:
         grant = one.grant
-        if (grant.valid_from is not None and moment < grant.valid_from) or (
-            grant.valid_until is not None and grant.valid_until <= moment
-        ):
+        if not is_valid(grant.valid_from, grant.valid_until, moment):
             continue
         yield grant, one.steps
         for junior in sorted(snapshot.engine.juniors_of(grant.role) - {grant.role}):
-            below = Grant(junior, grant.scope, grant.limit, grant.valid_from, grant.valid_until, grant.cause)
-            yield below, (*one.steps, f"role:{junior}")
+            yield replace(grant, role=junior), (*one.steps, f"role:{junior}")
 
 
 def end_of(day: date, zone: tzinfo, now: datetime) -> datetime:

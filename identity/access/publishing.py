@@ -45,7 +45,7 @@ def _check(unit: Unit, revision: int, *, demo: bool) -> None:
     if blocked:
         raise Conflict("An administrator could not act any more.", code="administrator_blocked")
     # The first rules of an empty installation have nobody yet who could agree to them.
-    if before is not None and is_required(connection, demo=demo) and not _is_agreed(connection, after, content):
+    if before is not None and is_required(connection, demo=demo) and not _is_agreed(unit, after, content):
         raise Refused("A second person must publish the rules.", code="second_person")
 
 
@@ -54,12 +54,14 @@ def _in_force(connection: Connection, revision: int) -> int | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def _is_agreed(connection: Connection, version: int, content: RuleSetInput) -> bool:
-    """Whether a draft says that two persons wanted these very rules."""
-    draft = connection.execute(
-        select(PolicyDraft.__table__).where(PolicyDraft.version == version, PolicyDraft.state == "published")
-    ).first()
-    if draft is None or draft.proposed_by is None or draft.decided_by is None:
+def _is_agreed(unit: Unit, version: int, content: RuleSetInput) -> bool:
+    """Whether a draft says that two persons want these very rules, the second of them in this very Unit."""
+    draft = (
+        unit.db.connection()
+        .execute(select(PolicyDraft.__table__).where(PolicyDraft.version == version, PolicyDraft.state == "published"))
+        .first()
+    )
+    if draft is None or draft.proposed_by is None or draft.decided_by is None or draft.decided_at != unit.now:
         return False
     others = {str(draft.proposed_by), *draft.writers}
     return str(draft.decided_by) not in others and draft.digest == digest(content)

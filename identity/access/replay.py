@@ -68,7 +68,7 @@ def replay(connection: Connection, body: Mapping[str, Any], item: int | None = N
 def question(connection: Connection, body: Mapping[str, Any], item: int | None = None) -> Question:
     """What the record's decision was made from: its own input, the facts known then, the rules in force then.
 
-    Raises `KeyError` or `IndexError` for a record that is no decision, or has no such item.
+    Raises `KeyError` for a record that is no decision, or has no such item.
     """
     one = recorded(body, item)
     return one.asked(load(connection, one.facts_revision, identities_of(connection, one.users)))
@@ -76,6 +76,13 @@ def question(connection: Connection, body: Mapping[str, Any], item: int | None =
 
 def recorded(body: Mapping[str, Any], item: int | None = None) -> Recorded:
     """The decision of a record's body, or of this item of a batch; raises `KeyError` for a record that is none."""
+    try:
+        return _recorded(body, item)
+    except (IndexError, TypeError, ValueError) as error:
+        raise KeyError(f"no decision: {error}") from None
+
+
+def _recorded(body: Mapping[str, Any], item: int | None) -> Recorded:
     entry: Mapping[str, Any] = body if item is None else {**body, **body["data"]["items"][item]}
     stated = entry["input"]
     properties = stated["properties"]

@@ -6,14 +6,14 @@ is bounded in number and in time, from the newest back; the counts say of how ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, and_, func, or_, select, tuple_
+from sqlalchemy import Connection, and_, func, or_, select
 
 from identity.access.replay import Recorded, identities_of, recorded
 from identity.access.snapshot import Snapshot, assemble, engine_of
@@ -21,10 +21,11 @@ from identity.access.subject import load_identities, load_org, load_world
 from identity.access.whatif import Found
 from identity.audit.bulk import unhurried
 from identity.audit.kinds import Kind
-from identity.audit.models import AuditFind, AuditRecord
+from identity.audit.models import AuditFind
+from identity.audit.query import bodies
 from identity.roles import rules
 from identity.roles.inputs import RuleSetInput
-from identity.roles.mapping import CONSOLE_APPLICATION
+from identity.roles.mapping import CONSOLE_APPLICATION, MappingWorld
 from identity.roles.preview import world_with
 from policies import Engine
 
@@ -87,8 +88,8 @@ def replay_decisions(
     drafted, current = _Rules(*draft), _Rules(*in_force)
     for first in range(0, len(keys), CHUNK):
         chunk = keys[first : first + CHUNK]
-        bodies = _bodies(connection, chunk)
-        read = [(key, _read(bodies.get(key[2]), key[3])) for key in chunk]
+        stored = bodies(connection, [one[:3] for one in chunk])
+        read = [(key, _read(stored.get(key[2]), key[3])) for key in chunk]
         for revision, group in groupby(read, key=lambda one: one[1].facts_revision if one[1] else None):
             items = list(group)
             if seconds() - start > seconds_max:
@@ -102,6 +103,14 @@ def replay_decisions(
     return result
 
 
+class _Facts(NamedTuple):
+    """What was known of some users at a revision, whatever the rules."""
+
+    org: dict[str, tuple[str, ...]]
+    world: MappingWorld
+    identities: Any
+
+
 class _Rules:
     """One version's rules, made ready once for every org tree that they are asked over."""
 
@@ -111,14 +120,12 @@ class _Rules:
         self._engine: Engine | None = None
         self._org: dict[str, tuple[str, ...]] = {}
 
-    def snapshot(self, connection: Connection, revision: int, users: list[Any]) -> Snapshot:
-        """What was known of these users at this revision, under these rules."""
-        org = load_org(connection, revision)
-        if self._engine is None or org != self._org:
-            self._engine, self._org = engine_of(self.content, self.version, org), org
-        world = world_with(load_world(connection, RuleSetInput(), org, revision), self._mappings)
-        identities = load_identities(connection, org, users, revision)
-        return assemble(revision, self.version, self.content, org, world, identities, self._engine)
+    def snapshot(self, revision: int, facts: _Facts) -> Snapshot:
+        """These facts under these rules."""
+        if self._engine is None or facts.org != self._org:
+            self._engine, self._org = engine_of(self.content, self.version, facts.org), facts.org
+        world = world_with(facts.world, self._mappings)
+        return assemble(revision, self.version, self.content, facts.org, world, facts.identities, self._engine)
 
 
 def _compare(
@@ -130,8 +137,13 @@ def _compare(
     result: Replayed,
 ) -> None:
     concerned = {user for _, one in items if one for user in one.users}
-    users = identities_of(connection, concerned)
-    under_draft = drafted.snapshot(connection, revision, users)
+    org = load_org(connection, revision)
+    facts = _Facts(
+        org,
+        load_world(connection, RuleSetInput(), org, revision),
+        load_identities(connection, org, identities_of(connection, concerned), revision),
+    )
+    under_draft = drafted.snapshot(revision, facts)
     under_current: Snapshot | None = None
     for key, one in items:
         if one is None:
@@ -140,7 +152,7 @@ def _compare(
         if answer.permit == one.permit:
             continue
         if under_current is None:
-            under_current = current.snapshot(connection, revision, users)
+            under_current = current.snapshot(revision, facts)
         already = one.asked(under_current).answer().permit == answer.permit
         request = one.request
         result.found.add(
@@ -188,17 +200,11 @@ def _sample(connection: Connection, wanted: Any, step: int) -> list[Key]:
     return [(row[0], row.at, row.record_id, row.item) for row in rows]
 
 
-def _bodies(connection: Connection, keys: Sequence[Key]) -> dict[Any, bytes]:
-    key = tuple_(AuditRecord.retention_class, AuditRecord.at, AuditRecord.id)
-    query = select(AuditRecord.id, AuditRecord.body).where(key.in_([one[:3] for one in keys]))
-    return {record_id: bytes(body) for record_id, body in connection.execute(query)}
-
-
 def _read(body: bytes | None, item: int) -> Recorded | None:
     """The recorded decision, or None where the record is gone or is of a form that we do not read."""
     if body is None:
         return None
     try:
         return recorded(orjson.loads(body), item - 1 if item else None)
-    except (KeyError, IndexError, TypeError, ValueError):
+    except KeyError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
@@ -20,20 +21,30 @@ from identity.events.outbox import send
 
 ACTOR = Actor.system("worker:alarms")
 
+_log = logging.getLogger(__name__)
+
 
 def check(units: Units, now: datetime, zone: tzinfo) -> int:
     """Run every enabled rule over its window; the number of alarms raised."""
     raised = 0
     for name, rule in RULES.items():
-        with units.open(ACTOR, write=False, now=now) as unit:
-            setting = unit.db.get(AlarmSetting, name)
-            if setting is not None and not setting.enabled:
-                continue
-            found = list(rule.find(_view(unit.db.connection(), rule, setting, now, zone)))
-        if found:
-            with units.open(ACTOR, now=now) as unit:
-                raised += sum(_raise(unit, name, rule, setting, one) for one in found)
+        try:
+            raised += _check(units, name, rule, now, zone)
+        except Exception:  # noqa: BLE001  one rule that fails must not silence the others
+            _log.exception("alarm rule %s failed", name)
     return raised
+
+
+def _check(units: Units, name: str, rule: Rule, now: datetime, zone: tzinfo) -> int:
+    with units.open(ACTOR, write=False, now=now) as unit:
+        setting = unit.db.get(AlarmSetting, name)
+        if setting is not None and not setting.enabled:
+            return 0
+        found = list(rule.find(_view(unit.db.connection(), rule, setting, now, zone)))
+    if not found:
+        return 0
+    with units.open(ACTOR, now=now) as unit:
+        return sum(_raise(unit, name, rule, setting, one) for one in found)
 
 
 def put_setting(unit: Unit, wanted: AlarmInput, *, managed_by: str = "console") -> None:

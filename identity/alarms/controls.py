@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, or_, select
 
 from identity.access.subject import load_rules
 from identity.audit.kinds import Kind
-from identity.audit.models import AuditFind, AuditRecord
+from identity.audit.models import AuditFind
+from identity.audit.query import bodies
 from identity.roles.inputs import RuleSetInput
 from identity.roles.models import Mitigation
 from identity.roles.rules import row_id
 
 RECORDS_MAX = 20_000
+RECORDS_AT_ONCE = 200
+
+_log = logging.getLogger(__name__)
 
 
 class Used(NamedTuple):
@@ -71,27 +76,31 @@ def _acts(
     connection: Connection, person: UUID, since: datetime, until: datetime
 ) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
     """What the person performed with permission, alone or in a batch: its application, and the decision's fields."""
+    find = AuditFind
     rows = connection.execute(
-        select(AuditRecord.body, AuditFind.item)
-        .join(
-            AuditFind,
-            (AuditRecord.retention_class == AuditFind.retention_class)
-            & (AuditRecord.at == AuditFind.at)
-            & (AuditRecord.id == AuditFind.record_id),
-        )
+        select(find.retention_class, find.at, find.record_id, find.item)
         .where(
-            AuditFind.person == person,
-            AuditFind.at >= since,
-            AuditFind.at < until,
-            AuditFind.kind.in_((Kind.DECISION_MADE, Kind.DECISIONS_MADE)),
-            AuditFind.result == "permit",
+            find.person == person,
+            find.at >= since,
+            find.at < until,
+            # Item 0 of a batch is the batch itself.
+            or_(find.kind == Kind.DECISION_MADE, and_(find.kind == Kind.DECISIONS_MADE, find.item > 0)),
+            find.result == "permit",
         )
-        .order_by(AuditFind.at.desc())
+        .order_by(find.at.desc())
         .limit(RECORDS_MAX)
-    )
-    for raw, number in rows:
-        body = orjson.loads(bytes(raw))
-        items = body.get("data", {}).get("items")
-        # The index counts the items of a batch from 1; 0 is the batch itself.
-        acts = [body] if items is None else items[number - 1 : number] if number else []
-        yield from ((body.get("application"), act) for act in acts if act.get("intent") == "perform")
+    ).all()
+    if len(rows) == RECORDS_MAX:
+        _log.warning("person %s: only the newest %s permitted decisions are looked at", person, RECORDS_MAX)
+    numbers: dict[tuple[str, datetime, UUID], list[int]] = {}
+    for retention_class, at, record_id, item in rows:
+        numbers.setdefault((retention_class, at, record_id), []).append(item)
+    keys = list(numbers)
+    for start in range(0, len(keys), RECORDS_AT_ONCE):
+        chunk = keys[start : start + RECORDS_AT_ONCE]
+        stored = bodies(connection, chunk)
+        for key in chunk:
+            body = orjson.loads(stored.get(key[2]) or b"{}")
+            items = body.get("data", {}).get("items", ())
+            acts = [items[number - 1] if number else body for number in numbers[key]] if body else []
+            yield from ((body.get("application"), act) for act in acts if act.get("intent") == "perform")

@@ -65,5 +65,5 @@ class _Explanations:
         snapshot = self._access.snapshot()
         request = wire.parse(call.json(), target, snapshot, self._callers.resolver(target, snapshot))
         with self._database.read(consistent=True) as connection:
-            acts, activations = self._access.known(connection, request, call.now)
+            acts, activations = self._access.known(connection, snapshot, request, call.now)
             return explain(connection, Question(snapshot, request, call.now, acts, activations))

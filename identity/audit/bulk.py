@@ -27,7 +27,10 @@ LedRow = tuple[int, bytes, bytes, str, bytes]
 LeafRow = tuple[int, int, bytes, bytes, str]
 """(seq, at, id, leaf hash, class)"""
 
-_EPOCH_2000 = 946_684_800_000_000
+COPY_RECORDS = 'COPY audit_record ("class", at, id, body) FROM STDIN (FORMAT BINARY)'
+COPY_HEADER, COPY_TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+EPOCH_2000 = 946_684_800_000_000
+"""Microseconds from 1970 to where PostgreSQL's binary times begin."""
 _HEADER = 19
 _RECORD = struct.Struct(">hiqi16si")
 _LED = struct.Struct(">hiqi16si88si")
@@ -36,8 +39,7 @@ _LEAD_SQL = (
     """|| coalesce(pg_catalog.to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')"""
     """|| '","kind":"', 88)"""
 )
-_FROM = struct.Struct(">hiqiqi16si")
-_LEAF = struct.Struct(">hiqiqi16si")
+_NUMBERED = struct.Struct(">hiqiqi16si")
 _LENGTH = struct.Struct(">i")
 
 
@@ -80,7 +82,7 @@ def led_records_between(
         end = size + length
         name = row[end + 4 :]
         yield (
-            at + _EPOCH_2000,
+            at + EPOCH_2000,
             record_id,
             row[size:end],
             names.get(name) or names.setdefault(name, name.decode()),
@@ -107,9 +109,9 @@ def records_from(connection: Connection, low: int, high: int, limit: int) -> lis
     query = f"SELECT {columns} FROM audit_record WHERE {where} ORDER BY x, id LIMIT {limit:d}"  # noqa: S608
     found = []
     for row in _copy_out(connection, query):
-        _, _, xid, _, at, _, record_id, length = _FROM.unpack_from(row)
-        end = _FROM.size + length
-        found.append((xid, at + _EPOCH_2000, record_id, row[_FROM.size : end], row[end + 4 :].decode()))
+        _, _, xid, _, at, _, record_id, length = _NUMBERED.unpack_from(row)
+        end = _NUMBERED.size + length
+        found.append((xid, at + EPOCH_2000, record_id, row[_NUMBERED.size : end], row[end + 4 :].decode()))
     return found
 
 
@@ -133,14 +135,14 @@ def leaves(connection: Connection, start: int, end: int) -> Iterator[LeafRow]:
             yield seq, at, bytes.fromhex(record_id), bytes(digest), name
         return
     where = f"WHERE seq >= {start:d} AND seq < {end:d} ORDER BY seq"
-    size = _LEAF.size
+    size = _NUMBERED.size
     names: dict[bytes, str] = {}
     for row in _copy_out(connection, f'SELECT seq, at, record_id, leaf_hash, "class" FROM audit_leaf {where}'):  # noqa: S608
-        _, _, seq, _, at, _, record_id, length = _LEAF.unpack_from(row)
+        _, _, seq, _, at, _, record_id, length = _NUMBERED.unpack_from(row)
         name = row[size + length + 4 :]
         yield (
             seq,
-            at + _EPOCH_2000,
+            at + EPOCH_2000,
             record_id,
             row[size : size + length],
             names.get(name) or names.setdefault(name, name.decode()),
@@ -199,7 +201,7 @@ def insert_leaves(connection: Connection, rows: Sequence[LeafRow]) -> None:
             connection,
             'COPY audit_leaf (seq, at, record_id, leaf_hash, "class") FROM STDIN (FORMAT BINARY)',
             ("int8", "int8", "bytea", "bytea", "text"),
-            ((seq, at - _EPOCH_2000, record_id, digest, name) for seq, at, record_id, digest, name in rows),
+            ((seq, at - EPOCH_2000, record_id, digest, name) for seq, at, record_id, digest, name in rows),
         )
         return
     _driver(connection).executemany(
@@ -234,7 +236,7 @@ def _pg_records(connection: Connection, where: str) -> Iterator[RecordRow]:
         _, _, at, _, record_id, length = _RECORD.unpack_from(row)
         name = row[size + length + 4 :]
         yield (
-            at + _EPOCH_2000,
+            at + EPOCH_2000,
             record_id,
             row[size : size + length],
             names.get(name) or names.setdefault(name, name.decode()),

@@ -19,15 +19,12 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.pq import ExecStatus
 
+from identity.audit.bulk import COPY_HEADER, COPY_RECORDS, COPY_TRAILER, EPOCH_2000
 from identity.audit.encode import Stored
 from identity.core.db import Database, is_outage, reachable, to_micros
 from identity.core.errors import Unavailable
 
-COPY_SQL = b'COPY audit_record ("class", at, id, body) FROM STDIN (FORMAT BINARY)'
 ANSWER_MS = 15_000
-_EPOCH_2000 = 946_684_800_000_000
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
 _PARAMETERS = 4
 _ROWS_MAX = 256
 
@@ -61,7 +58,7 @@ class _PostgresCopy:
     def pack(self, stored: Sequence[Stored]) -> list[bytes]:
         packed = []
         for name, at, record_id, body, _ in stored:
-            micros = to_micros(at) - _EPOCH_2000
+            micros = to_micros(at) - EPOCH_2000
             packed += [_row(name)(micros, 16, record_id.bytes, len(body)), body]
         return packed
 
@@ -69,7 +66,7 @@ class _PostgresCopy:
         try:
             if self._connection is None:
                 self._connection = self._open()
-            _copy(self._connection.pgconn, b"".join([_HEADER, *packed, _TRAILER]))
+            _copy(self._connection.pgconn, b"".join([COPY_HEADER, *packed, COPY_TRAILER]))
         except BaseException as error:
             self.close()  # whatever happened, nobody knows where the exchange stopped
             if isinstance(error, psycopg.Error) and is_outage(error):
@@ -106,7 +103,7 @@ def _row(name: str) -> Callable[[int, int, bytes, int], bytes]:
 
 def _copy(wire: Any, data: bytes) -> None:
     """One COPY on a connection whose calls do not block; raises `psycopg.Error` when it was not committed."""
-    wire.send_query(COPY_SQL)
+    wire.send_query(COPY_RECORDS.encode())
     result = _result(wire)
     if result.status != ExecStatus.COPY_IN:
         raise _error(result)

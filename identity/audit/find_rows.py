@@ -10,6 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from identity.audit.bulk import COPY_HEADER, COPY_TRAILER, EPOCH_2000
+
 
 class Entry(NamedTuple):
     """A row of `audit_find` with its words: the record's id as its 16 bytes, its time as microseconds since 1970, ids
@@ -38,8 +40,6 @@ _COLUMNS = (
     "resource_type, resource_id, action"
 )
 _WORD_COLUMNS = "word, at, record_id, item"
-_EPOCH_2000 = 946_684_800_000_000
-_HEADER, _TRAILER = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
 _ID_AT = struct.Struct(">hi16siq").pack
 _ITEM = struct.Struct(">iq").pack
@@ -68,13 +68,13 @@ def insert_entries(connection: Connection, entries: Sequence[Entry]) -> None:
 
 def _copy(driver: Any, table: str, columns: str, rows: Iterable[bytes]) -> None:
     with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.write(b"".join([_HEADER, *rows, _TRAILER]))
+        copy.write(b"".join([COPY_HEADER, *rows, COPY_TRAILER]))
 
 
 def _pg_row(one: Entry) -> bytes:
     return b"".join(
         [
-            _ID_AT(15, 16, one.record_id, 8, one.at - _EPOCH_2000),
+            _ID_AT(15, 16, one.record_id, 8, one.at - EPOCH_2000),
             _common(one.retention_class),
             _common(one.kind),
             _common(one.actor),
@@ -93,7 +93,7 @@ def _pg_row(one: Entry) -> bytes:
 
 
 def _pg_words(one: Entry) -> list[bytes]:
-    rest = _WORD_REST(8, one.at - _EPOCH_2000, 16, one.record_id, 8, one.item)
+    rest = _WORD_REST(8, one.at - EPOCH_2000, 16, one.record_id, 8, one.item)
     return [b"\0\4" + _text(word) + rest for word in one.words]
 
 

@@ -7,7 +7,8 @@ values); a decision has none but those, and most decisions none at all.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,7 @@ CHUNK = 2_000
 SQLITE_CHUNK = 250
 """Fewer at once on SQLite: while they are written, nobody else can write."""
 WORD_MAX = 64
+RESOURCE_MAX = 600
 # Text that says nothing, or stands in a column of the index.
 _UNSEARCHED = frozenset(
     {
@@ -125,40 +127,38 @@ def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) ->
 
 def entries(row: RecordRow, body: dict[str, Any], personal: str) -> Iterator[Entry]:
     """The index rows of one record: one, and one more for each item of a batch, which has no words of its own."""
-    get = body.get
-    data = get("data")
+    data = body.get("data")
     at, record_id, _, retention_class = row
     common = (record_id, at, retention_class, body["kind"], body["actor"]["id"], body["request_id"])
-    yield Entry(
+    yield _entry(common, 0, body.get, words(_searched(retention_class, body, data, personal)))
+    items = data.get("items", ()) if isinstance(data, dict) else ()
+    for number, item in enumerate(items, 1):
+        # What an item does not say itself is the batch's.
+        yield _entry(common, number, ChainMap(item, body).get, ())
+
+
+def _entry(
+    common: tuple[bytes, int, str, str, str, str], number: int, get: Callable[..., Any], found: tuple[str, ...]
+) -> Entry:
+    resource_id = get("resource_id")
+    return Entry(
         *common,
-        0,
-        body["result"],
+        number,
+        get("result"),
         get("reason", ""),
         get("person"),
         get("user"),
         get("application"),
         get("resource_type"),
-        get("resource_id"),
+        resource_id and clip(resource_id),
         get("action"),
-        words(_searched(retention_class, body, data, personal)),
+        found,
     )
-    items = data.get("items", ()) if isinstance(data, dict) else ()
-    for number, item in enumerate(items, 1):
-        source = {**body, **item}
-        get = source.get
-        yield Entry(
-            *common,
-            number,
-            source["result"],
-            get("reason", ""),
-            get("person"),
-            get("user"),
-            get("application"),
-            get("resource_type"),
-            get("resource_id"),
-            get("action"),
-            (),
-        )
+
+
+def clip(resource_id: str) -> str:
+    """An object's id as it is indexed: of a longer one its beginning, because a database's index takes 2,700 bytes."""
+    return resource_id[:RESOURCE_MAX]
 
 
 def words(source: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 from sqlalchemy import Connection, and_, exists, func, or_, select, tuple_
 from sqlalchemy.orm import aliased
 
-from identity.audit.index import words
+from identity.audit.index import clip, words
 from identity.audit.models import (
     RARE,
     RARE_RESULTS,
@@ -89,9 +90,9 @@ def search(
     limit = max(1, min(limit, PAGE_MAX))
     rows = _newest(connection, wanted, after, limit + 1)
     more, rows = len(rows) > limit, rows[:limit]
-    bodies = _bodies(connection, rows)
+    stored = bodies(connection, map(_key, rows))
     personal = _personal(connection, rows)
-    found = tuple(_row(row, bodies.get(row.record_id, b""), personal.get(row.record_id, {})) for row in rows)
+    found = tuple(_row(row, stored.get(row.record_id, b""), personal.get(row.record_id, {})) for row in rows)
     last = (rows[-1].at, rows[-1].record_id, rows[-1].item) if more else None
     return Page(found, last, complete_to(connection))
 
@@ -101,15 +102,11 @@ def _newest(connection: Connection, wanted: Filter, after: tuple[datetime, UUID,
     conditions = _conditions(wanted)
     text = (wanted.text or "").strip()
     if not text:
-        if wanted.resource_id is not None:
-            conditions.append(AuditFind.resource_id == wanted.resource_id)
         return list(connection.execute(_page(select(find).where(*conditions), AuditFind, wanted, after, limit)))
-    named = select(find).where(*conditions, AuditFind.resource_id == text)
+    named = select(find).where(*conditions, AuditFind.resource_id == clip(text))
     rows = list(connection.execute(_page(named, AuditFind, wanted, after, limit)))
     for query in _worded(connection, text):
         of_word = select(find).join(AuditWord, _of_record).where(*conditions, *query)
-        if wanted.resource_id is not None:
-            of_word = of_word.where(AuditFind.resource_id == wanted.resource_id)
         rows += connection.execute(_page(of_word, AuditWord, wanted, after, limit))
     unique = {(row.at, row.record_id, row.item): row for row in rows}
     return [unique[key] for key in sorted(unique, reverse=True)[:limit]]
@@ -121,6 +118,7 @@ def _conditions(wanted: Filter) -> list[Any]:
     for column, value in (
         (find.person, wanted.person),
         (find.application, wanted.application),
+        (find.resource_id, wanted.resource_id and clip(wanted.resource_id)),
         (find.kind, wanted.kind),
         (find.reason, wanted.reason),
         (find.request_id, wanted.request_id),
@@ -205,8 +203,8 @@ def read(connection: Connection, record_id: UUID) -> Row | None:
     ).first()
     if row is None:
         return None
-    bodies, personal = _bodies(connection, [row]), _personal(connection, [row])
-    return _row(row, bodies.get(record_id, b""), personal.get(record_id, {}))
+    stored, personal = bodies(connection, [_key(row)]), _personal(connection, [row])
+    return _row(row, stored.get(record_id, b""), personal.get(record_id, {}))
 
 
 def complete_to(connection: Connection) -> datetime | None:
@@ -214,16 +212,20 @@ def complete_to(connection: Connection) -> datetime | None:
     return connection.execute(select(AuditFindProgress.complete_to)).scalar_one_or_none()
 
 
-def _bodies(connection: Connection, rows: list[Any]) -> dict[UUID, bytes]:
-    keys = {(row._mapping["class"], row.at, row.record_id) for row in rows}
+def bodies(connection: Connection, keys: Iterable[tuple[str, datetime, UUID]]) -> dict[UUID, bytes]:
+    """The records of these (class, time, id) as they are stored, by id; what was purged is left out."""
     key = tuple_(AuditRecord.retention_class, AuditRecord.at, AuditRecord.id)
-    query = select(AuditRecord.id, AuditRecord.body).where(key.in_(keys))
+    query = select(AuditRecord.id, AuditRecord.body).where(key.in_(set(keys)))
     return {record_id: bytes(body) for record_id, body in connection.execute(query)}
+
+
+def _key(row: Any) -> tuple[str, datetime, UUID]:
+    return row._mapping["class"], row.at, row.record_id
 
 
 def _personal(connection: Connection, rows: list[Any]) -> dict[UUID, dict[str, str]]:
     found: dict[UUID, dict[str, str]] = {}
-    keys = {(row._mapping["class"], row.at, row.record_id) for row in rows}
+    keys = set(map(_key, rows))
     key = tuple_(AuditPersonal.retention_class, AuditPersonal.at, AuditPersonal.record_id)
     query = select(AuditPersonal.__table__).where(key.in_(keys))
     for row in connection.execute(query):

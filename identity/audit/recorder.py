@@ -236,6 +236,7 @@ class Recorder:
             for job in batch:
                 if job.application is not None and self._buffered is not None:
                     self._buffered.drop(job.application, len(job.stored))
+            self._counts["failed"] += len(batch)
             self._finish(batch, error)
             return
         self._finish(batch, None)

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 
+from identity.audit.bulk import COPY_RECORDS
 from identity.audit.encode import Stored
 from identity.audit.models import AuditPersonal
 from identity.core.db import Base, to_micros
 
-_COPY = 'COPY audit_record ("class", at, id, body) FROM STDIN (FORMAT BINARY)'
 _INSERT = 'INSERT INTO audit_record ("class", at, id, body) VALUES '
 _TYPES = ["text", "timestamptz", "uuid", "bytea"]
 
@@ -80,7 +80,7 @@ def take(connection: Connection, rows: Sequence[Row]) -> list[bool]:
 
 
 def _copy(cursor: Any, stored: Sequence[Stored]) -> None:
-    with cursor.copy(_COPY) as copy:
+    with cursor.copy(COPY_RECORDS) as copy:
         copy.set_types(_TYPES)
         for one in stored:
             copy.write_row((one.retention_class, one.at, one.id, one.body))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 from sqlalchemy import select
@@ -14,6 +14,7 @@ from identity.apps.models import AppAccount
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
+from identity.core.bulk import one_of
 from identity.core.db import Database
 from identity.core.errors import Invalid, Refused
 from identity.core.hot import HotCall, HotResponse
@@ -55,19 +56,24 @@ class Callers:
         """From the caller's subject id to a user, by the one field that this application names."""
         if app.subject_id_field == "sub":
             return snapshot.by_sub.get
-        column = getattr(AppAccount, app.subject_id_field)
         known: dict[str, UUID | None] = {}
 
         def resolve(subject_id: str) -> UUID | None:
             if subject_id not in known:
-                with self._database.read() as connection:
-                    known[subject_id] = connection.execute(
-                        select(AppAccount.user_id).where(
-                            AppAccount.application_id == app.id,
-                            column == subject_id,
-                            AppAccount.status == "active",
-                        )
-                    ).scalar_one_or_none()
+                known[subject_id] = self.users(app, snapshot, (subject_id,)).get(subject_id)
             return known[subject_id]
 
         return resolve
+
+    def users(self, app: App, snapshot: Snapshot, subject_ids: Collection[str]) -> dict[str, UUID]:
+        """Who of these subject ids is known to us under the field that this application names."""
+        if app.subject_id_field == "sub":
+            return {one: user for one in subject_ids if (user := snapshot.by_sub.get(one)) is not None}
+        column = getattr(AppAccount, app.subject_id_field)
+        with self._database.read() as connection:
+            query = select(column, AppAccount.user_id).where(
+                AppAccount.application_id == app.id,
+                one_of(connection, column, list(subject_ids)),
+                AppAccount.status == "active",
+            )
+            return dict(connection.execute(query).tuples().all())

@@ -152,7 +152,8 @@ class _Door:
             "digest": made.digest,
             "facts_revision": snapshot.facts_revision,
         }
-        headers = (("ETag", f'W/"{made.digest}"'), ("Cache-Control", f"private, max-age={REFRESH_S}"))
+        # From a cache it would seem younger than it is.
+        headers = (("ETag", f'W/"{made.digest}"'), ("Cache-Control", "private, no-cache"))
         if same:
             renewal = sign_bytes(key, orjson.dumps(claims, option=_CANONICAL), "bundle-renewal+jwt")
             return HotResponse(304, b"", (*headers, ("Bundle-Renewal", renewal)))

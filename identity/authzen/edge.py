@@ -9,11 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-
 from identity.access.decide import Access
 from identity.access.snapshot import Snapshot
-from identity.apps.models import AppAccount
 from identity.apps.registry import App
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
@@ -57,7 +54,7 @@ class EdgeDoor:
         self._recorder = recorder
 
     def report(self, call: HotCall) -> HotResponse:
-        """Take a batch; sending it again, whole or in part, changes nothing."""
+        """Take a batch; what is sent again within two days, whole or in part, is not taken again."""
         return self._callers.guarded(call, self._report)
 
     def _report(self, call: HotCall, app: App) -> HotResponse:
@@ -92,15 +89,7 @@ class EdgeDoor:
     def _people(self, app: App, subjects: set[str]) -> Mapping[str, tuple[str, str]]:
         """Subject id → our user and person, for those whom we know."""
         snapshot = self._access.snapshot()
-        if app.subject_id_field == "sub":
-            users = {one: snapshot.by_sub.get(one) for one in subjects}
-        else:
-            column = getattr(AppAccount, app.subject_id_field)
-            query = select(column, AppAccount.user_id).where(
-                AppAccount.application_id == app.id, column.in_(subjects), AppAccount.status == "active"
-            )
-            with self._database.read() as connection:
-                users = dict(connection.execute(query).tuples().all())
+        users = self._callers.users(app, snapshot, subjects)
         return {name: known for name, user_id in users.items() if (known := _ids(snapshot, user_id)) is not None}
 
 

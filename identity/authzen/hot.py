@@ -86,7 +86,7 @@ class _Door:
         snapshot = self._access.snapshot()
         batch = _Batch(app, stop, self._parse_items(body, items, app, snapshot))
         if touches_duty(snapshot, batch.requests):
-            self._perform(call, batch)
+            self._by_acts(call, batch, snapshot)
         else:
             batch.decide(evaluator(snapshot, call.now))
             call.records.append(batch.record())
@@ -112,9 +112,15 @@ class _Door:
         decided = self._durable.decide(call, app, request, snapshot)
         return wire.answer(decided, str(call.records[-1].id), app)
 
-    def _perform(self, call: HotCall, batch: _Batch) -> None:
-        """A batch with acts in it: they, their decisions and their record stand or fall in one transaction (foundations
-        §4); its locks in sorted order, nothing decided behind the item that ends it."""
+    def _by_acts(self, call: HotCall, batch: _Batch, snapshot: Snapshot) -> None:
+        """A batch that a duty rule names. Acts in it, their decisions and their record stand or fall in one transaction
+        (foundations §4); its locks in sorted order, nothing decided behind the item that ends it."""
+        if all(one.intent == "ask" for one in batch.requests):
+            with self._database.read() as connection:
+                batch.decide(lambda one: self._access.perform(connection, snapshot, one, call.now))
+            call.records.append(batch.record())
+            self._recorder.submit(call, call.records)
+            return
         with self._database.write() as connection:
             self._access.lock(connection, batch.requests)
             snapshot = self._access.snapshot()

@@ -168,22 +168,8 @@ def answer(decided: Decided, record_id: str, app: App) -> bytes:
     permit, reason, obligations, policy_version, facts_revision, _, rules, *_ = decided
     told = orjson.dumps(obligations) if obligations else b""
     named = rules if "explain" in app.rights else None
-    return _answer(permit, record_id, reason, policy_version, facts_revision, told, named)
-
-
-@lru_cache(1_024)
-def _answer(
-    permit: bool,
-    record_id: str,
-    reason: str,
-    policy_version: int,
-    facts_revision: int,
-    obligations: bytes,
-    rules: tuple[str, ...] | None,
-) -> bytes:
-    """Of a batch many are the same."""
     begin = b'{"decision":true,"context":{"id":"%b' if permit else b'{"decision":false,"context":{"id":"%b'
-    return begin % record_id.encode() + _why(reason, policy_version, facts_revision, obligations, rules)
+    return begin % record_id.encode() + _why(reason, policy_version, facts_revision, told, named)
 
 
 @lru_cache(1_024)

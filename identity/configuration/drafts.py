@@ -10,6 +10,7 @@ from identity.core.errors import Conflict
 from identity.core.unit import Unit
 from identity.roles import rules
 from identity.roles.inputs import RuleSetInput
+from identity.roles.models import PolicyVersion
 from identity.roles.models_drafts import PolicyDraft
 from identity.roles.service_drafts import EDITING, PROPOSED, create_draft
 from identity.roles.service_policy import digest, load_rules, put_role, version_in_force
@@ -40,8 +41,16 @@ def draft_of(unit: Unit, document: Document, title: str) -> tuple[PolicyDraft, t
 
 
 def put_draft(unit: Unit, wanted: RuleSetInput, title: str) -> PolicyDraft:
-    """An open draft with this content: the one that is there, or a new one."""
-    known = select(PolicyDraft).where(PolicyDraft.digest == digest(wanted), PolicyDraft.state.in_((EDITING, PROPOSED)))
+    """An open draft with this content, of the rules in force: the one that is there, or a new one."""
+    known = (
+        select(PolicyDraft)
+        .join(PolicyVersion, PolicyVersion.version == PolicyDraft.version)
+        .where(
+            PolicyDraft.digest == digest(wanted),
+            PolicyDraft.state.in_((EDITING, PROPOSED)),
+            PolicyVersion.based_on == version_in_force(unit),
+        )
+    )
     return unit.db.execute(known.limit(1)).scalar_one_or_none() or create_draft(unit, title, content=wanted)
 
 

@@ -17,7 +17,7 @@ Counted = Callable[[], Mapping[str, float]]
 State = Callable[[Connection, datetime], Mapping[str, object]]
 
 # Names that grow for ever; the others are what is so now.
-COUNTERS = frozenset({"records", "commits", "commit_s", "failed", "full", "decisions_missed_records"})
+COUNTERS = frozenset({"records", "commits", "commit_s", "failed", "full"})
 
 
 def routes(networks: Sequence[str], database: Database, recorder: Counted, state: State) -> list[HotRoute]:
@@ -54,8 +54,5 @@ def _lines(prefix: str, values: Mapping[str, float], labels: str) -> list[str]:
         kind = "counter" if key in COUNTERS else "gauge"
         name = f"{prefix}_{key.replace('commit_s', 'commit_seconds').replace('gap_s', 'gap_seconds')}"
         name = f"{name}_total" if kind == "counter" else name
-        lines += [
-            f"# TYPE {name} {kind}",
-            f"{name}{labels} {value:g}" if value < 1e6 else f"{name}{labels} {value:.0f}",
-        ]
+        lines += [f"# TYPE {name} {kind}", f"{name}{labels} {float(value)!r}"]
     return lines

@@ -25,14 +25,7 @@ class Once(Base):
 
 def consume_once(connection: Connection, kind: str, value: str, expires_at: datetime) -> bool:
     """Whether this caller is the first to use `value` of `kind`; decided by the database, not by row counts."""
-    maker = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = (
-        maker(Once)
-        .values(kind=kind, value=digest(value), expires_at=expires_at)
-        .on_conflict_do_nothing()
-        .returning(Once.kind)
-    )
-    return connection.execute(statement).first() is not None
+    return bool(consume_many(connection, kind, [value], expires_at))
 
 
 def consume_many(connection: Connection, kind: str, values: Iterable[str], expires_at: datetime) -> set[str]:

@@ -25,6 +25,7 @@ from identity.forward.models import ForwardCode, ForwardSession
 from identity.forward.wire import Target
 from identity.login.session import session_alive
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARD = "application credentials (HTTP Basic) of the proxy; the person's session at the proxied host"
 
 
@@ -86,12 +87,18 @@ class _Door:
         if wanted is None:
             raise Invalid("This method is not allowed.", asked.method, code="forward_method")
         resource_type, action = wanted
+        # What is not only looked at is carried out once we have answered.
+        intent = "ask" if asked.method in SAFE_METHODS else "perform"
         request = AccessRequest(
-            app.code, row.user_id, resource_type, asked.resource_id, action, acr=row.acr, sid=row.sid
+            app.code, row.user_id, resource_type, asked.resource_id, action, intent=intent, acr=row.acr, sid=row.sid
         )
         decided = self._durable.decide(call, app, request, self._access.snapshot())
         if not decided.permit:
             return _denied(decided.reason)
+        if decided.obligations:
+            # A proxy cannot meet them. The decision is durable already.
+            call.records.clear()
+            raise Invalid("This needs an application that meets obligations.", code="obligation")
         with self._database.read() as connection:
             released = release(connection, decided.snapshot, app, row.user_id, call.now)
         return HotResponse(200, b"", (("Cache-Control", "no-store"), *wire.identity_headers(released)))

@@ -9,14 +9,12 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
-
 from identity.access.past import Past, at_day, way
+from identity.access.replay import identities_of
 from identity.audit.kinds import Kind
 from identity.core.errors import Invalid, NotFound
 from identity.core.record import Record
 from identity.core.unit import Unit
-from identity.people.models import User
 from identity.people.service import find_user_by_login
 from policies import Grant
 
@@ -61,7 +59,7 @@ def look_up(unit: Unit, asked: Asked, zone: ZoneInfo) -> tuple[Past, list[Holdin
         user = find_user_by_login(unit, asked.person)
         if user is None:
             raise NotFound("There is no such user.")
-        users = list(connection.execute(select(User.id).where(User.person_id == user.person_id)).scalars())
+        users = identities_of(connection, [user.id])
     past = at_day(connection, asked.day, zone, unit.now, as_known_today=asked.as_known_today, users=users)
     rows = sorted(_found(past, asked), key=lambda one: (one.login, one.grant.role, one.steps))
     narrowed = {"person": asked.person, "application": asked.application, "role": asked.role}

@@ -13,6 +13,7 @@ from identity.core.record import Record
 from identity.core.secrets import new_id
 from identity.core.unit import Unit
 from identity.people.models import OrgUnit, User
+from identity.roles.delegation import POWERS
 from identity.roles.inputs import AdminGrantInput
 from identity.roles.mapping import CONSOLE_APPLICATION
 from identity.roles.models import AdminGrant, Role
@@ -52,13 +53,13 @@ def revoke_admin_grant(unit: Unit, grant_id: UUID) -> None:
 
 
 def input_of(row: AdminGrant) -> AdminGrantInput:
-    """The grant in the shape in which it is accepted."""
+    """The grant in the shape in which it is accepted; what was stored under older rules is not judged again."""
     limit = Amount(row.limit_value, row.limit_currency) if row.limit_value is not None and row.limit_currency else None
     value, _, currency = str(limit).partition(" ") if limit else ("", "", "")
-    return AdminGrantInput(
-        holder_kind=row.holder_kind,  # type: ignore[arg-type]
+    return AdminGrantInput.model_construct(
+        holder_kind=row.holder_kind,
         holder=row.holder_id,
-        powers=tuple(row.powers),  # type: ignore[arg-type]
+        powers=tuple(one for one in row.powers if one in POWERS),
         roles=tuple(row.role_keys),
         company=row.company,
         org_unit=row.org_unit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,17 @@ def test_a_text_narrows_what_the_other_fields_find(filed: World) -> None:
     assert found(filed, "transfer", until=NOW - timedelta(days=1)) == []
     assert found(filed, "transfer", since=NOW - timedelta(days=1), result="success") == ["u2", "u1"]
     assert found(filed, result="deny") == ["BX-2026/7"]
+    assert found(filed, "BX-2026/7", resource_id="u1") == []
+
+
+def test_an_object_id_longer_than_an_index_takes_is_found_and_holds_nothing_up(world: World) -> None:
+    # Random characters of three bytes: no compression makes a key of them short enough.
+    chance = random.Random(5)
+    name = "".join(chr(chance.randrange(0x4E00, 0x9FA5)) for _ in range(1_024))
+    leave(world, name)
+    leave(world, "after")
+    assert len(found(world)) == 2
+    assert found(world, resource_id=name) == found(world, name) == [name[:600]]
 
 
 def test_a_beginning_with_very_many_endings_is_found_whole(world: World) -> None:

@@ -248,3 +248,17 @@ def test_who_may_not_enter_gets_no_code(wiki: Wiki) -> None:
     answer = browser.follow(browser.go(first.headers["Location"].partition("localhost:8000")[2]))
     assert answer.status_code == 403
     assert "Location" not in answer.headers
+
+
+def test_what_passes_is_done_and_counts_as_an_act(wiki: Wiki) -> None:
+    assert wiki.ask("/vouchers/1", "POST").status_code == 200
+    answer = wiki.ask("/vouchers/1", "PUT")
+    assert (answer.status_code, answer.json["reason"]) == (403, "sod_object")
+
+
+def test_a_permit_that_binds_whoever_carries_it_out_is_none_for_a_proxy(wiki: Wiki) -> None:
+    answer = wiki.ask("/bound/a")
+    assert (answer.status_code, answer.json["reason"]) == (403, "obligation")
+    refused, decided = wiki.records()[-1], wiki.records()[-2]
+    assert (refused["kind"], refused["reason"]) == ("forward.request.refused", "obligation")
+    assert (decided["kind"], decided["result"]) == ("access.decision.made", "permit")

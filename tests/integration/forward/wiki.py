@@ -13,7 +13,16 @@ def company(origin: str, *more: dict[str, Any]) -> dict[str, Any]:
         "name": "Wiki",
         "credential": "env:TEST_SECRET",
         "released_claims": ["preferred_username", "name", "roles"],
-        "forward": [{"origin": origin, "routes": [{"pattern": "admin/**", "type": "administration"}]}],
+        "forward": [
+            {
+                "origin": origin,
+                "routes": [
+                    {"pattern": "admin/**", "type": "administration"},
+                    {"pattern": "vouchers/**", "type": "voucher", "methods": ["POST"], "action": "enter"},
+                    {"pattern": "vouchers/**", "type": "voucher", "methods": ["PUT"], "action": "approve"},
+                ],
+            }
+        ],
     }
     return {
         **COMPANY,
@@ -23,6 +32,23 @@ def company(origin: str, *more: dict[str, Any]) -> dict[str, Any]:
             *COMPANY["permissions"],
             {"role": "wiki:reader", "type": "application", "pattern": "wiki", "actions": ["sso"]},
             {"role": "wiki:reader", "type": "page", "pattern": "docs/**", "actions": ["read"]},
+            {
+                "role": "wiki:reader",
+                "type": "page",
+                "pattern": "bound/**",
+                "actions": ["read"],
+                "obligations": [{"mask": "amounts"}],
+            },
+            {"role": "wiki:reader", "type": "voucher", "pattern": "vouchers/**", "actions": ["enter", "approve"]},
+        ],
+        "duties": [
+            *COMPANY["duties"],
+            {
+                "id": "W1",
+                "kind": "object",
+                "title": "who enters does not approve",
+                "definition": {"application": "wiki", "type": "voucher", "actions": ["enter", "approve"]},
+            },
         ],
         "mappings": [*COMPANY["mappings"], {"group": "staff", "role": "wiki:reader"}],
     }
