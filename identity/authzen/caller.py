@@ -76,4 +76,4 @@ class Callers:
                 one_of(connection, column, list(subject_ids)),
                 AppAccount.status == "active",
             )
-            return dict(connection.execute(query).tuples().all())
+            return dict(connection.execute(query).all())

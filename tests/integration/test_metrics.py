@@ -40,7 +40,7 @@ def test_metrics_count_what_was_recorded_and_how(world: World) -> None:
     assert found["tessera_recorder_commit_seconds_total"] > 0
     assert found["tessera_recorder_queue_jobs"] == found["tessera_recorder_full_total"] == 0
     assert found["tessera_database_up"] == 1
-    assert found["tessera_decisions_missed_records_total"] == 0
+    assert found["tessera_decisions_missed_records"] == 0
     assert "tessera_audit_gap_seconds" in found
     assert "zhang" not in text
 
