@@ -165,7 +165,7 @@ def place_codes(unit: Unit, org_unit_id: UUID) -> dict[str, str | None]:
 def _place(unit: Unit, org_unit_id: UUID) -> OrgPlacement:
     place = unit.facts.current(unit.db, OrgPlacement, {"org_unit_id": org_unit_id})
     if place is None:
-        raise NotFound("This organisation unit has no place.")
+        raise LookupError(f"organisation unit {org_unit_id} has no place")
     return place
 
 
