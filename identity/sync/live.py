@@ -21,6 +21,7 @@ from identity.directory.factory import open_directory
 from identity.directory.models import DirectorySource
 from identity.directory.settings import DirectorySettings
 from identity.directory.transform import Transformer
+from identity.sync.apply import Progress
 from identity.sync.known import load_known, scope_of
 from identity.sync.models import SyncState
 from identity.sync.plan_users import make
@@ -41,10 +42,11 @@ _log = logging.getLogger(__name__)
 class Watcher(threading.Thread):
     """Watches one live source until it is stopped, paused, no longer live, or changed; on one node at a time."""
 
-    def __init__(self, units: Units, code: str) -> None:
+    def __init__(self, units: Units, code: str, progress: Progress | None = None) -> None:
         super().__init__(name=f"watch-{code}", daemon=True)
         self._units = units
         self._code = code
+        self._progress = progress
         self._actor = Actor.system(f"sync:{code}")
         self._ended = threading.Event()
         self._directory: Any = None
@@ -100,7 +102,7 @@ class Watcher(threading.Thread):
             except TesseraError as error:
                 _log.warning("watching %s: %s", self._code, error)
                 with suppress(Conflict):
-                    run_source(self._units, self._code, self._actor)
+                    run_source(self._units, self._code, self._actor, progress=self._progress)
                 wait = self._rest()
 
     def _look(self) -> bool | None:
@@ -121,7 +123,7 @@ class Watcher(threading.Thread):
     def _bring_up_to_date(self) -> bool:
         if nothing_new(self._units, self._code, self._directory, self._actor):
             return True
-        return run_source(self._units, self._code, self._actor).state != "failed"
+        return run_source(self._units, self._code, self._actor, progress=self._progress).state != "failed"
 
     def _note(self) -> None:
         """The source is still true: nothing has changed since it was read."""
