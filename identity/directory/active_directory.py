@@ -36,11 +36,14 @@ from identity.directory.reader import (
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
 )
 from identity.directory.settings import DirectorySettings
+from identity.directory.write import write_attribute
 
 DIRSYNC = "1.2.840.113556.1.4.841"
 ACCOUNT_DISABLED = 0x2
@@ -116,6 +119,10 @@ class ActiveDirectory:
         if self._settings.tls == "none":
             return "off"
         return self._changer.change(f"(objectGUID={_escaped(UUID(immutable_id))})", old, new)
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:
+        """By deleting the old value and adding the new one in one operation."""
+        return write_attribute(self._servers, f"(objectGUID={_escaped(UUID(immutable_id))})", edit)
 
     def close(self) -> None:
         """End the kept connections."""

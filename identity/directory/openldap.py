@@ -30,12 +30,15 @@ from identity.directory.reader import (
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
 )
 from identity.directory.settings import DirectorySettings
 from identity.directory.syncrepl import Refresh, refresh
+from identity.directory.write import write_attribute
 
 LOCKED = "pwdAccountLockedTime"
 PPOLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
@@ -95,6 +98,10 @@ class OpenLdapDirectory:
     def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
         """By the password modify operation (RFC 3062), which checks the old one."""
         return self._changer.change(by_key(self._settings.key, immutable_id), old, new)
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:
+        """By deleting the old value and adding the new one in one operation."""
+        return write_attribute(self._servers, by_key(self._settings.key, immutable_id), edit)
 
     def lockout(self) -> tuple[int, int]:
         """As the settings say; the password policy of OpenLDAP is not readable by everybody."""

@@ -19,9 +19,11 @@ from identity.directory.reader import (
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
     only_login,
 )
 from identity.directory.settings import DirectorySettings
@@ -80,6 +82,10 @@ class TableDirectory:
     def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:  # noqa: ARG002
         """Nothing is written into a file."""
         return "off"
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:  # noqa: ARG002
+        """A file is not written to."""
+        return Written("off")
 
     def lockout(self) -> tuple[int, int]:
         """A file locks nobody."""

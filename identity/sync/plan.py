@@ -50,6 +50,8 @@ class KnownUser:
     led: bool = True
     missing_since: datetime | None = None
     alone: bool = True
+    overtaken: Mapping[str, frozenset[str | None]] = field(default_factory=dict)
+    """By field, values that were changed here and that the directory may still say for a while."""
 
 
 @dataclass(frozen=True, slots=True)
