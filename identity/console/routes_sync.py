@@ -34,6 +34,7 @@ def sync() -> Response:
         runs = queries.sync_runs(connection, source, before)
         last = {one.code: next(iter(queries.sync_runs(connection, one.code)), None) for one in sources}
         states = queries_sync.states(connection)
+        unwritten = queries_sync.write_back_counts(connection)
     more = runs[queries.PAGE - 1].started_at.isoformat() if len(runs) > queries.PAGE else None
     return make_response(
         render_template(
@@ -41,6 +42,7 @@ def sync() -> Response:
             sources=sources,
             last=last,
             states=states,
+            unwritten=unwritten,
             runs=runs[: queries.PAGE],
             source=source,
             paging=paging(more),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -28,16 +29,38 @@ _ATTRIBUTES: Mapping[WritableField, frozenset[str]] = {
 _SAME = ({"sn", "surname"}, {"givenname", "gn"}, {"mail", "rfc822mailbox"}, {"mobile", "mobiletelephonenumber"})
 
 
-def why_not(settings: DirectorySettings, field: WritableField) -> str | None:
-    """Why this source cannot write the field, in words; None = it can."""
+_FAULTS: Mapping[str, str] = {
+    "file": "a file is only read",
+    "unmapped": "it has no attribute",
+    "attribute": "{detail} is not an attribute for it",
+    "shared": "its attribute is also {detail}",
+    "transform": "it has a transform",
+    "read_by_transform": "the transform of {detail} reads its attribute",
+    "read_by_filter": "users_filter reads its attribute",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a field cannot be written; `detail` names the attribute or field that stands in the way."""
+
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return _FAULTS[self.code].format(detail=self.detail)
+
+
+def why_not(settings: DirectorySettings, field: WritableField) -> Fault | None:
+    """Why this source cannot write the field; None = it can."""
     if settings.is_file:
-        return f"a file of kind {settings.kind} is not written to"
+        return Fault("file")
     said = getattr(settings.attributes, field)
     if said is None:
-        return f"{field} has no attribute"
+        return Fault("unmapped")
     attribute = str(said).lower()
     if attribute not in _ATTRIBUTES[field]:
-        return f"{said} is not one of {', '.join(sorted(_ATTRIBUTES[field]))}"
+        return Fault("attribute", str(said))
     names = next((one for one in _SAME if attribute in one), {attribute})
     others = {
         name: str(value).lower()
@@ -49,14 +72,14 @@ def why_not(settings: DirectorySettings, field: WritableField) -> str | None:
         others["disabled_when"] = settings.disabled_when.attribute.lower()
     for name, other in others.items():
         if other in names:
-            return f"{said} is also {name}"
+            return Fault("shared", name)
     for one in settings.transforms:
         if one.field == field:
-            return f"{field} has a transform"
+            return Fault("transform")
         if one.expression and any(_mentions(one.expression, name) for name in names):
-            return f"the transform of {one.field} reads {said}"
+            return Fault("read_by_transform", one.field)
     if any(re.search(rf"\(\s*{name}[\s<>~=:;]", settings.users_filter, re.IGNORECASE) for name in names):
-        return f"users_filter reads {said}"
+        return Fault("read_by_filter")
     return None
 
 
