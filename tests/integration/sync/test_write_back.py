@@ -162,6 +162,10 @@ def test_a_run_that_had_read_before_the_write_does_not_take_it_back(staffed: Com
 
 @SLAPD
 def test_of_two_changes_the_last_is_written_whatever_came_of_the_first(staffed: Company) -> None:
+    edit(staffed, mail="never@example.org")
+    edit(staffed, mail="zero@example.org")
+    assert write(staffed) == 1
+    assert said(staffed)["mail"] == "zero@example.org"
     edit(staffed, mail="one@example.org")
     edit(staffed, mail="two@example.org")
     staffed.source.change(
