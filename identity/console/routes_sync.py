@@ -17,7 +17,8 @@ from identity.core.web import open_unit, permission, redirect_to, use
 from identity.directory.models import DirectorySource
 from identity.sync import review, trials
 from identity.sync.models import SyncRun
-from identity.sync.run import Only, run_source
+from identity.sync.only import Only
+from identity.sync.run import run_source
 from identity.sync.work import find_source
 
 bp = Blueprint("sync", __name__)

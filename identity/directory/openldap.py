@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ldap3 import BASE
@@ -25,6 +25,7 @@ from identity.directory.connection import (
 from identity.directory.dn import parse
 from identity.directory.entries import LOCKED_FOR_EVER, Names, make_entry, wanted_attributes
 from identity.directory.passwords import PasswordChanger, modify_password
+from identity.directory.pick import Way, pick
 from identity.directory.reader import (
     BindResult,
     ChangeResult,
@@ -84,6 +85,17 @@ class OpenLdapDirectory:
         with self._servers.service(keep=True) as (connection, _):
             csn = self._context_csn(connection)
         return {"csn": csn} if csn else None
+
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:
+        """Only these users, their groups and the departments."""
+        names = Names()
+        way = Way(
+            self._attributes,
+            lambda kind, found: self._entry(kind, found, names),
+            lambda one: by_key(self._settings.key, one),
+        )
+        with self._servers.service() as (connection, url):
+            return pick(connection, self._settings, url, way, login, ids)
 
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login; None unless there is exactly one."""

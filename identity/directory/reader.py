@@ -97,6 +97,11 @@ class Directory(Protocol):
         """
         ...
 
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:
+        """Only the users with this login or these ids, with their groups and what their place is read from; everything
+        where that costs the same. Raises as `read`."""
+        ...
+
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login as the directory says it; None unless there is exactly one. Raises as `read`."""
         ...

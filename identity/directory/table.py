@@ -7,7 +7,7 @@ name, a department's parent by its code. They get the DNs that the plan compares
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from identity.core.errors import Invalid
@@ -59,6 +59,10 @@ class TableDirectory:
             raise ReadIncomplete("The directory holds no users.", str(self._path), code="read_empty")
         entries = tuple(_Tables(self._settings, tables, self._bad).entries())
         return Reading(entries, cursor={"sha256": mark}, server=str(self._path))
+
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:  # noqa: ARG002
+        """A file is read whole."""
+        return self.read()
 
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login; None unless there is exactly one."""

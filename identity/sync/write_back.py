@@ -28,7 +28,8 @@ from identity.directory.settings import DirectorySettings
 from identity.directory.writable import written_fields
 from identity.people.models import PersonProfile, SourceAccount, User, WriteBack
 from identity.sync.models import SyncRun, SyncState
-from identity.sync.run import Only, run_source
+from identity.sync.only import Only
+from identity.sync.run import run_source
 
 ACTOR = Actor.system("worker:write-back")
 BATCH = 500
