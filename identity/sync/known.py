@@ -36,7 +36,17 @@ from identity.people.models import (
 )
 from identity.sync.models import SyncDecision
 from identity.sync.overtaken import overtaken
-from identity.sync.plan import PROFILE, Decision, KnownDirectory, KnownGroup, KnownUser, Other, Values, end_of
+from identity.sync.plan import (
+    PROFILE,
+    Decision,
+    KnownDirectory,
+    KnownGroup,
+    KnownUser,
+    Other,
+    Values,
+    end_of,
+    is_kept_out,
+)
 
 CHUNK = 500
 SCOPE_MAX = 20_000
@@ -154,8 +164,9 @@ def _people(
             "employee_number": job.employee_number if job else None,
             "manager": persons.get(job.manager_person_id) if job and job.manager_person_id else None,
         }
-        groups, active = memberships.get(user_id, _NOTHING), row.state == "active"
-        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), user_id not in shared)
+        groups, active, alone = memberships.get(user_id, _NOTHING), row.state == "active", user_id not in shared
+        kept_out = is_kept_out(row.state, row.cause)
+        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), alone, kept_out)
     forests = _forests(connection, source_id, ids)
 
     def other(user_id: UUID) -> Other:
@@ -244,6 +255,7 @@ _USERS = (
         User.login,
         User.person_id,
         UserState.state,
+        UserState.cause,
         UserState.valid_until,
         *(getattr(PersonProfile, name) for name in PROFILE),
     )

@@ -35,8 +35,8 @@ class Verifiers:
         self._directories = KeptDirectories()
 
     def __call__(self, account: _Account, password: str) -> str:
-        """The directory's answer; `unavailable` when it cannot be asked, `locked` when one failure more could lock
-        the account there (two are left for its owner)."""
+        """The directory's answer; `unavailable` when it cannot be asked, `held_back` when it is not asked because one
+        failure more could lock the account there (two are left for its owner)."""
         return self._ask(account, lambda directory: directory.bind(account.dn, account.immutable_id, password))
 
     def change(self, account: _Account, old: str, new: str) -> str:
@@ -70,7 +70,7 @@ class Verifiers:
             directory = self._directories.of(row.id, row.kind, row.settings, row.secret_ref)
             threshold, window_s = directory.lockout()
             if threshold and self._failures(account, window_s) >= max(1, threshold - 2):
-                return "locked"
+                return "held_back"
             result = question(directory)
         except TesseraError:
             return "unavailable"

@@ -108,6 +108,7 @@ def test_a_file_never_widens_an_installation_that_has_administrators(world: Worl
         ("mappings: [{role: 'a:b'}]", "exactly one"),
         ("permissions: [{role: 'a:b', type: x, actions: [y], condition: 5}]", "permissions.0.condition"),
         ("applications: [{code: a, name: A, oidc: [{client_id: a, redirect_uris: ['javascript:x']}]}]", "redirect"),
+        ("directories: [{code: a, name: A, kind: ldif, settings: {path: a.ldif}, live: true}]", "no live"),
     ],
 )
 def test_a_wrong_document_is_refused_by_the_name_of_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
