@@ -130,7 +130,7 @@ class Sealer:
             raise
         state.position, state.drained, state.renewed = position, drained, now
         if self._outside.leaf_log is not None:
-            self._outside.leaf_log.append(start, leaves)
+            self._outside.leaf_log.append(start, [one[2] for one in leaves], [one[3] for one in leaves])
         return len(leaves)
 
     def head(self, now: datetime, *, force: bool = False) -> Head | None:
