@@ -99,11 +99,10 @@ def records_of_transactions(connection: Connection, low: int, high: int) -> Iter
     yield from _pg_records(connection, f"xid::text::bigint >= {low:d} AND xid::text::bigint < {high:d}")
 
 
-def records_from(connection: Connection, low: int, high: int, limit: int) -> list[tuple[int, int, bytes, bytes, str]]:
-    """PostgreSQL: (xid, at, id, body, class) of the first `limit` records of transactions low <= xid < high, sorted."""
+def numbered_records(connection: Connection, low: int, high: int) -> list[tuple[int, int, bytes, bytes, str]]:
+    """PostgreSQL: (xid, at, id, body, class) of the records that transactions low <= xid < high wrote, in no order."""
     where = f"xid::text::bigint >= {low:d} AND xid::text::bigint < {high:d}"
-    columns = 'xid::text::bigint AS x, at, id, body, "class"'
-    query = f"SELECT {columns} FROM audit_record WHERE {where} ORDER BY x, id LIMIT {limit:d}"  # noqa: S608
+    query = f'SELECT xid::text::bigint, at, id, body, "class" FROM audit_record WHERE {where}'  # noqa: S608
     names, take, size = _Names(), _NUMBERED.unpack_from, _NUMBERED.size
     return [
         (xid, at + EPOCH_2000, key, row[size : size + length], names[row[size + length + 4 :]])

@@ -25,6 +25,8 @@ from identity.audit.models import (
 
 PAGE_MAX = 200
 WAYS_MAX = 20
+WORDS_MAX = 16
+BEGUN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ def search(
 ) -> Page:
     """The newest records that match, behind the key `after`.
 
-    A text is found as words, all of them (`zhang*` = a word that begins so), or as the whole id of an object.
+    A text is found as words, all of them (`zhang*` = a word that begins so), or as the whole id of an object; of a long
+    text the first sixteen words and four beginnings count.
     """
     limit = max(1, min(limit, PAGE_MAX))
     rows = _newest(connection, wanted, after, limit + 1)
@@ -145,6 +148,7 @@ def _worded(connection: Connection, text: str) -> list[list[Any]]:
         whole += others
         if last:
             (begun if part.endswith("*") else whole).append(last)
+    whole, begun = list(dict.fromkeys(whole))[:WORDS_MAX], list(dict.fromkeys(begun))[:BEGUN_MAX]
     if not whole and not begun:
         return []
     # The longest is the rarest, most times; a beginning leads only where nothing else could.
