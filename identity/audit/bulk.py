@@ -7,7 +7,7 @@ apart here: that costs half of what the driver's own row parser does.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -49,6 +49,8 @@ _HEADER = 19
 _RECORD = struct.Struct(">6xq4x16si")
 _AT_AND_ID = struct.Struct(">6xq4x16s4x")
 _NUMBERED = struct.Struct(">6xq4xq4x16si")
+_LEAF_ROW = struct.Struct(">hiqiqi16si32s")
+_NODE_ROW = struct.Struct(">hiqiqi32s")
 _LENGTH = struct.Struct(">i")
 _LEAVES = (
     "SELECT string_agg(int8send(seq), ''), string_agg(timestamptz_send(at), ''), string_agg(uuid_send(record_id), ''), "
@@ -209,12 +211,13 @@ def ids_behind(connection: Connection, position: int) -> set[bytes]:
 def insert_leaves(connection: Connection, rows: Sequence[LeafRow]) -> None:
     """Append the leaves."""
     if is_postgres(connection):
-        _copy_in(
-            connection,
-            'COPY audit_leaf (seq, at, record_id, leaf_hash, "class") FROM STDIN (FORMAT BINARY)',
-            ("int8", "int8", "bytea", "bytea", "text"),
-            ((seq, at - EPOCH_2000, record_id, digest, name) for seq, at, record_id, digest, name in rows),
-        )
+        names = {name: _LENGTH.pack(len(name.encode())) + name.encode() for name in {row[4] for row in rows}}
+        pack = _LEAF_ROW.pack
+        copied = [
+            pack(5, 8, seq, 8, at - EPOCH_2000, 16, record_id, 32, digest) + names[name]
+            for seq, at, record_id, digest, name in rows
+        ]
+        _copy_in(connection, 'audit_leaf (seq, at, record_id, leaf_hash, "class")', copied)
         return
     _driver(connection).executemany(
         'INSERT INTO audit_leaf (seq, at, record_id, leaf_hash, "class") VALUES (?, ?, ?, ?, ?)',
@@ -225,8 +228,8 @@ def insert_leaves(connection: Connection, rows: Sequence[LeafRow]) -> None:
 def insert_nodes(connection: Connection, nodes: Sequence[tuple[int, int, bytes]]) -> None:
     """Append (level, index, hash) nodes."""
     if is_postgres(connection):
-        target = 'COPY audit_node (level, "index", hash) FROM STDIN (FORMAT BINARY)'
-        _copy_in(connection, target, ("int8", "int8", "bytea"), nodes)
+        copied = [_NODE_ROW.pack(3, 8, level, 8, index, 32, digest) for level, index, digest in nodes]
+        _copy_in(connection, 'audit_node (level, "index", hash)', copied)
         return
     _driver(connection).executemany('INSERT INTO audit_node (level, "index", hash) VALUES (?, ?, ?)', nodes)
 
@@ -296,8 +299,6 @@ def _copied(connection: Connection, query: str) -> Iterator[list[bytes]]:
         yield rows
 
 
-def _copy_in(connection: Connection, target: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with _driver(connection).cursor() as cursor, cursor.copy(target) as copy:
-        copy.set_types(types)
-        for row in rows:
-            copy.write_row(row)
+def _copy_in(connection: Connection, target: str, rows: Sequence[bytes]) -> None:
+    with _driver(connection).cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(b"".join([COPY_HEADER, *rows, COPY_TRAILER]))
