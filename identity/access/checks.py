@@ -18,7 +18,8 @@ from identity.access.whatif import compare_versions
 from identity.audit.kinds import Kind
 from identity.core.bulk import insert_rows
 from identity.core.db import Database
-from identity.core.errors import Conflict, Invalid, NotFound
+from identity.core.ending import ending
+from identity.core.errors import Conflict, Invalid, NotFound, Unavailable
 from identity.core.record import Actor, Record
 from identity.core.unit import Unit, Units
 from identity.people.models import PersonProfile, User
@@ -90,7 +91,8 @@ def ask(unit: Unit, kind: str, before: int, after: int, days: int | None = None)
 def carry_out(
     units: Units, database: Database, snapshot: Snapshot, check_id: UUID, actor: Actor, now: datetime
 ) -> None:
-    """Make the check and keep what it found; one that fails says so. Nothing happens when another process has it."""
+    """Make the check and keep what it found; one that fails says so, one that could not be made now waits again.
+    Nothing happens when another process has it."""
     with units.open(actor, now=now, follow=False) as unit:
         taken = unit.db.execute(
             update(PolicyCheck)
@@ -111,6 +113,8 @@ def carry_out(
             with units.open(actor, now=now, follow=False) as unit:
                 piece = rows[start : start + ROWS_AT_ONCE]
                 insert_rows(unit.db.connection(), PolicyCheckRow, [{"check_id": check_id, **one} for one in piece])
+    except Unavailable:
+        values = {"state": "queued"}
     except Exception:  # noqa: BLE001  one that fails must not be tried for ever, nor hold up the others
         _log.exception("policy check %s failed", check_id)
         values = {"state": "failed", "error": "failed"}
@@ -123,7 +127,10 @@ def carry_out_waiting(units: Units, database: Database, access: Access, now: dat
     with database.read() as connection:
         query = select(PolicyCheck.id).where(_is_free(now))
         waiting = list(connection.execute(query.order_by(PolicyCheck.asked_at)).scalars())
+    ended = ending()
     for check_id in waiting:
+        if ended():
+            return
         carry_out(units, database, access.snapshot(), check_id, Actor.system("worker:policy-checks"), now)
 
 
