@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete
 
-from identity.access.checks import carry_out_waiting
+from identity.access.checks import carry_out_waiting, forget_rows
 from identity.access.decide import Access
 from identity.access.duty_report import report_due
 from identity.alarms.check import check
@@ -93,5 +93,13 @@ def tasks(
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),
         Job("leavers", 60, forget_leavers),
+        *_forgetting(units),
+    ]
+
+
+def _forgetting(units: Units) -> list[Job]:
+    """What names people and is kept for a while only."""
+    return [
         Job("plans", 3_600, lambda now: forget_plans(units, now)),
+        Job("policy-check-rows", 3_600, lambda now: forget_rows(units, now)),
     ]
