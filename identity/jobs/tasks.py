@@ -13,6 +13,7 @@ from identity.access.duty_report import report_due
 from identity.alarms.check import check
 from identity.audit.alarm import watch_gap
 from identity.audit.index import index_new
+from identity.audit.packs import Keys, forget_packs, make_waiting
 from identity.audit.retention import purge_buried, request_purges
 from identity.audit.upkeep import make_partitions, summarize
 from identity.core.db import Database
@@ -94,6 +95,14 @@ def tasks(
         Job("keys", 3_600, rotate_keys),
         Job("leavers", 60, forget_leavers),
         *_forgetting(units),
+    ]
+
+
+def evidence_jobs(units: Units, database: Database, keys: Keys) -> list[Job]:
+    """Evidence packs: made when an anchored head covers them, kept for some days."""
+    return [
+        Job("evidence", 1, lambda now: make_waiting(units, database, keys, now)),
+        Job("evidence-kept", 3_600, lambda now: forget_packs(units, now)),
     ]
 
 
