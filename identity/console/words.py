@@ -31,6 +31,9 @@ LABELS: Mapping[str, str] = {
     "applying": _("being applied"),
     "rejected": _("rejected"),
     "superseded": _("superseded"),
+    "queued": _("waiting"),
+    "ready": _("ready"),
+    "gone": _("no longer kept"),
     "undone": _("taken back"),
     # Results.
     "success": _("success"),
