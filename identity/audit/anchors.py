@@ -11,8 +11,8 @@ from typing import BinaryIO, Protocol
 from sqlalchemy import Connection
 
 from identity.audit import bulk
-from identity.audit.note import Head, NoteKey, open_note, split_notes
-from identity.core.errors import Invalid, Unavailable
+from identity.audit.note import Head, split_notes
+from identity.core.errors import Unavailable
 from identity.core.fetch import post_bytes
 
 ENTRY = 48
@@ -47,15 +47,6 @@ class FileAnchor:
         """All that was written, in its order."""
         return split_notes(self.path.read_text(encoding="utf-8")) if self.path.exists() else []
 
-    def last_head(self, keys: Sequence[NoteKey]) -> Head | None:
-        """The last head that one of these keys signed; other notes are passed over."""
-        for note in reversed(self.notes()):
-            try:
-                return Head.parse(open_note(note, keys))
-            except Invalid:
-                continue
-        return None
-
 
 class LeafLog:
     """Record id and leaf hash of each leaf, 48 bytes, in their order: with it a verifier names the one record that was
@@ -63,6 +54,16 @@ class LeafLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def of_epoch(self, epoch: int) -> LeafLog:
+        """The log of that history: each has a file of its own, so that what a restoration lost stays readable. This
+        one where there is no such file, and for the first history."""
+        path = self.path.with_name(f"{self.path.name}.{epoch}")
+        return LeafLog(path) if epoch and path.exists() else self
+
+    def begin(self, epoch: int) -> LeafLog:
+        """The log of that history, to be written."""
+        return LeafLog(self.path.with_name(f"{self.path.name}.{epoch}")) if epoch else self
 
     @property
     def size(self) -> int:

@@ -22,6 +22,7 @@ from identity.audit.find_rows import Entry, insert_entries
 from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord, AuditWord
 from identity.audit.tail import TailReader
 from identity.core.db import Database, from_micros, to_micros
+from identity.core.ending import ending
 from identity.core.errors import Stale
 
 CHUNK = 5_000
@@ -41,11 +42,11 @@ _UNSEARCHED = frozenset(
 def index_new(database: Database, now: datetime) -> int:
     """Index the records that have come since the last run; the number of records."""
     reader = TailReader(SQLITE_CHUNK if database.is_sqlite else CHUNK)
-    total = 0
+    ended, total = ending(), 0
     while True:
         done, more = _chunk(database, reader, now)
         total += done
-        if not more:
+        if not more or ended():
             return total
 
 

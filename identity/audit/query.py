@@ -102,6 +102,19 @@ def search(connection: Connection, wanted: Filter, after: Key | None = None, lim
     return Page(found, last, complete_to(connection))
 
 
+def ids(connection: Connection, wanted: Filter, most: int) -> list[UUID]:
+    """The first `most` of the records that match, newest first, each once."""
+    found: dict[UUID, None] = {}
+    after = None
+    while len(found) < most:
+        rows = _newest(connection, wanted, after, PAGE_MAX)
+        found.update(dict.fromkeys(row.record_id for row in rows))
+        if len(rows) < PAGE_MAX:
+            break
+        after = (rows[-1].at, rows[-1].record_id, rows[-1].item)
+    return list(found)[:most]
+
+
 def _newest(connection: Connection, wanted: Filter, after: Key | None, limit: int) -> list[Any]:
     find = AuditFind.__table__
     conditions = _conditions(wanted)

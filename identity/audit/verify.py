@@ -17,12 +17,13 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from identity.audit import bulk, merkle
-from identity.audit.anchors import LeafLog
 from identity.audit.encode import LEAD, leads
 from identity.audit.findings import Report, name_difference
 from identity.audit.kinds import CLASSES, Kind, class_of
-from identity.audit.models import AuditHead, AuditLeaf, AuditRecord, AuditSeal, AuditTombstone
-from identity.audit.note import Head, NoteKey, Tombstone, claimed_head, open_note, stored_note
+from identity.audit.models import AuditLeaf, AuditRecord, AuditSeal, AuditTombstone
+from identity.audit.note import Head, Tombstone, open_note
+from identity.audit.restored import is_statement
+from identity.audit.testimony import Evidence, Testimony
 from identity.audit.tree import Tiles
 from identity.core.db import to_micros
 from identity.core.errors import Invalid
@@ -35,16 +36,6 @@ LAST = to_micros(datetime(9999, 12, 31, tzinfo=UTC))
 REDACTED = Kind.AUDIT_REDACTED.value.encode()
 _Row = tuple[int, bytes, str]
 """(at, leaf hash, class)"""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What comes from outside the database: notes as they were anchored, the keys that may have signed them, and the
-    leaf log. Without notes the database's own heads are taken, which a forger who holds everything could cut."""
-
-    keys: tuple[NoteKey, ...]
-    notes: tuple[str, ...] = ()
-    leaf_log: LeafLog | None = None
 
 
 def verify(connection: Connection, evidence: Evidence, progress: Callable[[int], None] | None = None) -> Report:
@@ -81,7 +72,8 @@ class _Pass:
         self._broken: Head | None = None
         self._held: list[tuple[Head, str]] = []
         """The heads that fit the tree."""
-        self._heads = self._outside_heads()
+        self._said = Testimony(connection, evidence, self.report)
+        self._heads = self._said.heads
         self._graves = self._tombstones()
         self._leaves: dict[bytes, bulk.LeafRow] = {}
         self._rows: dict[bytes, _Row] = {}
@@ -115,27 +107,6 @@ class _Pass:
 
     # Leaves and heads.
 
-    def _outside_heads(self) -> list[tuple[Head, str]]:
-        """The heads to check, narrowest first; whether each is signed is asked when it matters."""
-        found = []
-        for note in self._evidence.notes:
-            try:
-                found.append((claimed_head(note), note))
-            except Invalid:
-                continue  # a tombstone, or another note
-        if not self._evidence.notes:
-            rows = self._connection.execute(select(AuditHead.__table__).order_by(AuditHead.size))
-            found = [stored_note(row.size, row.root, row.at, row.signature) for row in rows]
-        return sorted(found, key=lambda one: (one[0].size, one[0].at))
-
-    def _signed(self, head: Head, note: str) -> bool:
-        try:
-            open_note(note, self._evidence.keys)
-        except Invalid as error:
-            self.report.add("head", head.size - 1, None, f"{head.size} leaves, {head.at.isoformat()}: {error.detail}")
-            return False
-        return True
-
     def _hang(self, chunk: bulk.Leaves) -> None:
         """Grow the tree, stopping at each head on the way."""
         done, count = 0, len(chunk.seqs)
@@ -162,7 +133,7 @@ class _Pass:
             self._held.append((head, note))
             self._late_before = to_micros(head.at - LATE)
             self._good, self._tail = self._tiles.copy(), []
-        elif self._signed(head, note):
+        elif self._said.signed(head, note):
             self._broken = head
             if self._good.size == head.size:
                 self.report.add("fork", head.size - 1, None, f"heads of {head.size} leaves")
@@ -171,7 +142,7 @@ class _Pass:
 
     def _name_difference(self, head: Head) -> None:
         found = [leaf for ids, hashes in self._tail for leaf in zip(ids, hashes, strict=True)]
-        name_difference(self.report, found, self._evidence.leaf_log, self._good, head)
+        name_difference(self.report, found, self._said.leaf_log, self._good, head)
 
     def _check_nodes(self, nodes: Iterable[tuple[int, int, bytes]]) -> None:
         nodes = list(nodes)
@@ -348,7 +319,7 @@ class _Pass:
     def _close(self) -> None:
         """Heads beyond the tree, tombstones, records without a leaf, rows of an unknown class, erased values."""
         for head, note in self._heads:
-            if self._broken is None and self._signed(head, note):
+            if self._broken is None and self._said.signed(head, note):
                 self._broken = head
                 self._name_difference(head)
         self._check_last_signature()
@@ -371,10 +342,10 @@ class _Pass:
 
     def _check_last_signature(self) -> None:
         """All heads before a signed one that fits are proved by it; so only the widest must be signed."""
-        self.report.heads = len(self._held)
+        self.report.heads = sum(not is_statement(note) for _, note in self._held)
         while self._held and self.report.proved is None:
             head, note = self._held.pop()
-            if self._signed(head, note):
+            if self._said.signed(head, note):
                 self.report.proved = head
 
     def _check_unsealed(self) -> None:

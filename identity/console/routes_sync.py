@@ -13,11 +13,12 @@ from identity.console.inputs import parse_moment
 from identity.console.routes_people import paging, reason_given
 from identity.core.errors import Invalid, NotFound, TesseraError
 from identity.core.unit import Unit, Units
-from identity.core.web import open_unit, permission, redirect_to, use
+from identity.core.web import csv_response, open_unit, permission, redirect_to, use
 from identity.directory.models import DirectorySource
 from identity.sync import review, trials
 from identity.sync.models import SyncRun
-from identity.sync.run import Only, run_source
+from identity.sync.only import Only
+from identity.sync.run import run_source
 from identity.sync.work import find_source
 
 bp = Blueprint("sync", __name__)
@@ -34,6 +35,7 @@ def sync() -> Response:
         runs = queries.sync_runs(connection, source, before)
         last = {one.code: next(iter(queries.sync_runs(connection, one.code)), None) for one in sources}
         states = queries_sync.states(connection)
+        unwritten = queries_sync.write_back_counts(connection)
     more = runs[queries.PAGE - 1].started_at.isoformat() if len(runs) > queries.PAGE else None
     return make_response(
         render_template(
@@ -41,6 +43,7 @@ def sync() -> Response:
             sources=sources,
             last=last,
             states=states,
+            unwritten=unwritten,
             runs=runs[: queries.PAGE],
             source=source,
             paging=paging(more),
@@ -58,7 +61,7 @@ def sync_run(code: str) -> Response:
     login = request.form.get("login", "").strip()[:128]
     only = Only(login=login) if login else None
     way = "apply" if mode == "full" else mode
-    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full", only=only)
+    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full" or None, only=only)
     return redirect_to(f"/admin/sync/runs/{outcome.run_id}")
 
 
@@ -142,10 +145,7 @@ def sync_download(run_id: UUID) -> Response:
     with open_unit(write=False) as unit:
         _run(unit, run_id)
         text = queries_sync.plan_csv(unit.db.connection(), run_id)
-    answer = make_response(text)
-    answer.headers["Content-Type"] = "text/csv; charset=utf-8"
-    answer.headers["Content-Disposition"] = f'attachment; filename="plan-{run_id}.csv"'
-    return answer
+    return csv_response(text, f"plan-{run_id}")
 
 
 @bp.post("/admin/sync/runs/<uuid:run_id>/review")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,7 +35,18 @@ from identity.people.models import (
     UserState,
 )
 from identity.sync.models import SyncDecision
-from identity.sync.plan import PROFILE, Decision, KnownDirectory, KnownGroup, KnownUser, Other, Values, end_of
+from identity.sync.overtaken import overtaken
+from identity.sync.plan import (
+    PROFILE,
+    Decision,
+    KnownDirectory,
+    KnownGroup,
+    KnownUser,
+    Other,
+    Values,
+    end_of,
+    is_kept_out,
+)
 
 CHUNK = 500
 SCOPE_MAX = 20_000
@@ -76,6 +87,9 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
     """Read the source's accounts (those in `scope`), groups and departments, and what new entries could collide
     with."""
     users, logins, numbers = _people(connection, source_id, scope)
+    for key, values in overtaken(connection, source_id).items():
+        if key in users:
+            users[key] = replace(users[key], overtaken=values)
     decisions = select(SyncDecision.immutable_id, SyncDecision.action, SyncDecision.user_id)
     return KnownDirectory(
         users=users,
@@ -150,8 +164,9 @@ def _people(
             "employee_number": job.employee_number if job else None,
             "manager": persons.get(job.manager_person_id) if job and job.manager_person_id else None,
         }
-        groups, active = memberships.get(user_id, _NOTHING), row.state == "active"
-        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), user_id not in shared)
+        groups, active, alone = memberships.get(user_id, _NOTHING), row.state == "active", user_id not in shared
+        kept_out = is_kept_out(row.state, row.cause)
+        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), alone, kept_out)
     forests = _forests(connection, source_id, ids)
 
     def other(user_id: UUID) -> Other:
@@ -240,6 +255,7 @@ _USERS = (
         User.login,
         User.person_id,
         UserState.state,
+        UserState.cause,
         UserState.valid_until,
         *(getattr(PersonProfile, name) for name in PROFILE),
     )

@@ -16,13 +16,13 @@ from sqlalchemy import func, select, update
 from identity.alarms.check import check
 from identity.alarms.models import Alarm
 from identity.audit.index import index_new
-from identity.core.errors import Conflict, NotFound
+from identity.core.errors import Conflict, NotFound, Unavailable
 from identity.core.lease import Lease, acquire, release
 from identity.core.record import Actor
 from identity.people.models import GroupEdge, Membership, PersonProfile, SourceAccount, UserState
 from identity.sync import review
 from identity.sync.models import SyncChange, SyncRun, SyncState
-from identity.sync.run import Only
+from identity.sync.only import Only
 from identity.sync.schedule import Scheduler
 from tests.integration.sync.company import Company
 from tests.integration.sync.sources import LdifSource
@@ -205,15 +205,6 @@ def test_one_run_of_a_source_at_a_time_and_a_late_one_writes_nothing(staffed: Co
     assert staffed.state("user0") == "active"
 
 
-def test_only_one_user_can_be_brought_up_to_date(staffed: Company) -> None:
-    staffed.source.change("user0", displayName="甲")
-    staffed.source.change("user1", displayName="乙")
-    assert staffed.sync(only=Only(login="user1")).counts == {"user_update": 1}
-    names = facts(staffed)["names"]
-    assert (names["user0"], names["user1"]) == ("用户0", "乙")
-    assert staffed.sync().counts == {"user_update": 1}
-
-
 def test_a_change_that_cannot_be_made_stands_alone(staffed: Company) -> None:
     staffed.source.add("user8", displayName="八", o="NOWHERE")
     staffed.source.add("user9", displayName="九", o="XH01")
@@ -315,3 +306,31 @@ def test_an_alarm_tells_of_a_held_run(staffed: Company) -> None:
         alarm = connection.execute(select(Alarm.__table__).where(Alarm.rule == "sync-stopped")).one()
     assert alarm.key == "directory:hq"
     assert alarm.detail["run"] == str(held.run_id)
+
+
+def test_a_run_that_is_told_to_stop_is_finished_by_the_next_one(company: Company) -> None:
+    company.source.add("zhang", o="XH01")
+    company.source.group("staff", "zhang")
+
+    def stop(stage: str, _done: int) -> None:
+        if stage == "applied":
+            raise Unavailable("The process was stopped.")
+
+    stopped = company.sync(progress=stop)
+    assert run_row(company, stopped.run_id).state == "applying"
+    assert company.sync().state == "applied"
+    assert run_row(company, stopped.run_id).state == "applied"
+    assert company.states() == {"zhang": "active"}
+
+
+def test_what_a_stopped_scheduler_still_runs_goes_no_further(company: Company) -> None:
+    company.connect("hq", company.source, interval_s=60)
+    scheduler = Scheduler(company.world.units, UTC)
+    scheduler.close()
+    with company.world.unit() as unit:
+        now = unit.now
+    scheduler.tick(now)
+    scheduler.close()
+    with company.world.unit() as unit:
+        run = unit.db.execute(select(SyncRun)).scalar_one()
+        assert (run.state, run.error) == ("failed", "The process was stopped.")
