@@ -44,7 +44,8 @@ from identity.login.logout import LogoutNotifiers
 from identity.login.setup import TOKEN_S, invite_administrator
 from identity.roles.service_second_person import is_required
 from identity.sync import review
-from identity.sync.run import Only, run_source
+from identity.sync.only import Only
+from identity.sync.run import run_source
 
 ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -69,20 +70,21 @@ class LeafLog:
         """How many leaves it holds; a torn last entry does not count."""
         return self.path.stat().st_size // ENTRY if self.path.exists() else 0
 
-    def append(self, start: int, rows: Iterable[bulk.LeafRow]) -> bool:
+    def append(self, start: int, ids: Sequence[bytes], hashes: Sequence[bytes]) -> bool:
         """Add the leaves from `start` on; False when the log is not just there (it must catch up first)."""
         if self.size != start:
             return False
         with self._open() as handle:
             handle.truncate(start * ENTRY)
             handle.seek(start * ENTRY)
-            handle.write(b"".join(record_id + digest for _, _, record_id, digest, _ in rows))
+            handle.write(b"".join(chain.from_iterable(zip(ids, hashes, strict=True))))
         return True
 
     def catch_up(self, connection: Connection, size: int) -> None:
         """Take what is missing from the database and make the log durable."""
         while (have := self.size) < size:
-            self.append(have, bulk.leaves(connection, have, min(size, have + _CATCH_UP)))
+            found = bulk.leaves(connection, have, min(size, have + _CATCH_UP))
+            self.append(have, found.ids, found.hashes)
         with self._open() as handle:
             os.fsync(handle.fileno())
 

@@ -116,6 +116,11 @@ class Kind(StrEnum):
     SYNC_UNDONE = "sync.run.undone"
     SYNC_RESUMED = "sync.directory.resumed"
     SYNC_DECIDED = "sync.conflict.decided"
+    WRITE_BACK_DONE = "sync.write_back.done"
+    WRITE_BACK_FAILED = "sync.write_back.failed"
+    WRITE_BACK_OVERTAKEN = "sync.write_back.overtaken"
+    WRITE_BACK_RETRIED = "sync.write_back.retried"
+    WRITE_BACK_DROPPED = "sync.write_back.dropped"
 
     KEY_CREATED = "keys.key.created"
     KEY_ROTATED = "keys.key.rotated"
@@ -271,6 +276,11 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SYNC_UNDONE: "{actor} took a sync of {object} back",
     Kind.SYNC_RESUMED: "{actor} resumed the sync of {object}",
     Kind.SYNC_DECIDED: "{actor} decided a conflict of {object}",
+    Kind.WRITE_BACK_DONE: "A change of {login} was written to {object}",
+    Kind.WRITE_BACK_FAILED: "A change of {login} could not be written to {object}",
+    Kind.WRITE_BACK_OVERTAKEN: "A change of {login} was not written: {object} has a newer value",
+    Kind.WRITE_BACK_RETRIED: "{actor} let a change of {login} be written to {object} again",
+    Kind.WRITE_BACK_DROPPED: "{actor} dropped a change of {login} that waited for {object}",
     Kind.KEY_CREATED: "{actor} created a key for {object}",
     Kind.KEY_ROTATED: "{actor} rotated the key for {object}",
     Kind.REPORT_MADE: "{actor} made a report",

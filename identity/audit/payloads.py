@@ -14,6 +14,7 @@ from identity.audit.kinds import Kind
 
 _OF_AREA: Mapping[str, type] = {
     "roles.draft": types.Draft,
+    "sync.write_back": types.WriteBack,
     "people.group": types.GroupChanged,
     "people.group_member": types.GroupChanged,
     "people": types.MaybeSource,

@@ -142,7 +142,7 @@ class Sealer:
             raise
         state.position, state.drained, state.renewed = position, drained, now
         if state.leaf_log is not None:
-            state.leaf_log.append(start, leaves)
+            state.leaf_log.append(start, [one[2] for one in leaves], [one[3] for one in leaves])
         return len(leaves)
 
     def head(self, now: datetime, *, force: bool = False) -> Head | None:

@@ -19,11 +19,13 @@ from identity.console.routes_proof import bp as proof_bp
 from identity.console.routes_reports import bp as reports_bp
 from identity.console.routes_roles import bp as roles_bp
 from identity.console.routes_sync import bp as sync_bp
+from identity.console.routes_write_back import bp as write_back_bp
 
 blueprints = (
     portal_bp,
     people_bp,
     sync_bp,
+    write_back_bp,
     roles_bp,
     grants_bp,
     duties_bp,

@@ -35,6 +35,8 @@ LABELS: Mapping[str, str] = {
     "ready": _("ready"),
     "gone": _("no longer kept"),
     "undone": _("taken back"),
+    "waiting": _("waits"),
+    "newer": _("newer there"),
     # Results.
     "success": _("success"),
     "permit": _("permit"),
@@ -220,6 +222,18 @@ REASONS: Mapping[str, str] = {
     "factor_exists": _("There is a second factor already."),
     "password_length": _("The new password is too short or too long."),
     "password_login": _("The new password contains the user name."),
+    # Why a directory did not take a value (RFC 4511 appendix A).
+    "insufficientAccessRights": _("Our account may not write this."),
+    "constraintViolation": _("The directory does not take such a value."),
+    "invalidAttributeSyntax": _("The directory does not take such a value."),
+    "objectClassViolation": _("The directory does not let this be empty."),
+    "unwillingToPerform": _("The server writes nothing: it may be a copy."),
+    "referral": _("The server writes nothing: it may be a copy."),
+    "several_values": _("The attribute has several values, and nobody knows which one is meant."),
+    "missing": _("The directory no longer has this entry."),
+    "off": _("This field is no longer written back."),
+    "directory_secret": _("The directory's secret cannot be read."),
+    "directory_unreachable": _("The directory cannot be reached."),
     # Ends of sessions.
     "logout": _("The person signed out."),
     "logout_everywhere": _("The person signed out everywhere."),

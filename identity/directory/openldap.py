@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ldap3 import BASE
@@ -25,17 +25,21 @@ from identity.directory.connection import (
 from identity.directory.dn import parse
 from identity.directory.entries import LOCKED_FOR_EVER, Names, make_entry, wanted_attributes
 from identity.directory.passwords import PasswordChanger, modify_password
+from identity.directory.pick import Way, pick
 from identity.directory.reader import (
     BindResult,
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
 )
 from identity.directory.settings import DirectorySettings
 from identity.directory.syncrepl import Refresh, refresh
+from identity.directory.write import write_attribute
 
 LOCKED = "pwdAccountLockedTime"
 PPOLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
@@ -72,6 +76,17 @@ class OpenLdapDirectory:
             csn = self._context_csn(connection)
         return {"csn": csn} if csn else None
 
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:
+        """Only these users, their groups and the departments."""
+        names = Names()
+        way = Way(
+            self._attributes,
+            lambda kind, found: self._entry(kind, found, names),
+            lambda one: by_key(self._settings.key, one),
+        )
+        with self._servers.service() as (connection, url):
+            return pick(connection, self._settings, url, way, login, ids)
+
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login; None unless there is exactly one."""
         with self._servers.service() as (connection, _):
@@ -85,6 +100,10 @@ class OpenLdapDirectory:
     def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
         """By the password modify operation (RFC 3062), which checks the old one."""
         return self._changer.change(by_key(self._settings.key, immutable_id), old, new)
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:
+        """By deleting the old value and adding the new one in one operation."""
+        return write_attribute(self._servers, by_key(self._settings.key, immutable_id), edit)
 
     def lockout(self) -> tuple[int, int]:
         """As the settings say; the password policy of OpenLDAP is not readable by everybody."""

@@ -33,6 +33,7 @@ from identity.reports.schedule import make_due
 from identity.shipping.run import Shipper
 from identity.sync.run import forget_plans
 from identity.sync.schedule import Scheduler
+from identity.sync.write_back import Writer, forget_written
 
 Forget = Callable[[Connection, datetime], None]
 
@@ -76,7 +77,6 @@ def tasks(
                 purge_buried(unit)
                 request_purges(unit, settings.audit_retention_days)
 
-    scheduler = Scheduler(units, settings.zone)
     return [
         Job("audit-gap", 30, lambda now: watch_gap(units, settings.audit_gap_s, now)),
         Job("audit-retention", 3_600, retain),
@@ -90,11 +90,11 @@ def tasks(
         Job("sessions", 1, end_sessions),
         Job("duties", 600, lambda now: report_due(units, settings.zone, now)),
         Job("policy-checks", 1, lambda now: carry_out_waiting(units, database, access, now)),
-        Job("sync", 1, scheduler.tick, end=scheduler.close),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),
         Job("leavers", 60, forget_leavers),
         *_forgetting(units),
+        *_directories(units, settings),
     ]
 
 
@@ -110,5 +110,14 @@ def _forgetting(units: Units) -> list[Job]:
     """What names people and is kept for a while only."""
     return [
         Job("plans", 3_600, lambda now: forget_plans(units, now)),
+        Job("write-back-kept", 3_600, lambda now: forget_written(units, now)),
         Job("policy-check-rows", 3_600, lambda now: forget_rows(units, now)),
+    ]
+
+
+def _directories(units: Units, settings: Settings) -> list[Job]:
+    scheduler, writer = Scheduler(units, settings.zone), Writer(units)
+    return [
+        Job("sync", 1, scheduler.tick, end=scheduler.close),
+        Job("write-back", 1, writer.run, end=writer.close),
     ]

@@ -14,6 +14,7 @@ from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.inputs import NewUser, Profile, fold_login
 from identity.people.models import Person, PersonProfile, User, UserAttribute, UserState
+from identity.people.service_write_back import queue
 
 
 def create_user(unit: Unit, new: NewUser) -> User:
@@ -110,20 +111,28 @@ def current_state(unit: Unit, user_id: UUID) -> UserState | None:
 
 
 def update_profile(unit: Unit, user_id: UUID, profile: Profile) -> bool:
-    """Names and contacts of the identity's person are these; False when they were so already."""
+    """Names and contacts of the identity's person are these; False when they were so already.
+
+    What a directory says of them goes back there, after the commit. Raises `Conflict` for a field that its directory
+    does not let us write, and for a person whose profile was erased.
+    """
     unit.require("write", "user", str(user_id))
     user = get_user(unit, user_id)
-    row = unit.db.get(PersonProfile, user.person_id)
+    row = unit.db.get(PersonProfile, user.person_id, with_for_update=True)
     if row is None:
         raise NotFound("This person has no profile.")
     wanted = profile.model_dump()
     changed = sorted(name for name, value in wanted.items() if getattr(row, name) != value)
     if not changed:
         return False
+    if row.erased_at is not None:
+        raise Conflict("The profile of this person was erased.", code="erased")
+    sent = queue(unit, user_id, {name: (getattr(row, name), wanted[name]) for name in changed})
     for name in changed:
         setattr(row, name, wanted[name])
     unit.facts.touch("user", [user_id])
-    unit.record(_changed(Kind.USER_PROFILE_CHANGED, user, data={"fields": changed}))
+    data = {"login": user.login, "fields": changed, **({"written_to": sent} if sent else {})}
+    unit.record(_changed(Kind.USER_PROFILE_CHANGED, user, data=data))
     return True
 
 

@@ -12,6 +12,7 @@ from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.models import PersonProfile, SourceAccount, User, UserState
 from identity.people.service import set_user_state
+from identity.people.service_write_back import forget_written
 
 CAUSE = "quarantine over"
 
@@ -32,6 +33,7 @@ def delete_identities(unit: Unit, source_id: UUID, keys: Sequence[str]) -> list[
         if unit.db.execute(accounts).scalar_one() > 1 or unit.db.execute(active).first():
             continue
         set_user_state(unit, user.id, "deleted", cause=CAUSE)
+        forget_written(unit, [user.id])
         unit.db.execute(delete(SourceAccount).where(SourceAccount.user_id == user.id))
         _erase_profile(unit, user)
         deleted.append(user.id)

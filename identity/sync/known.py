@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,6 +35,7 @@ from identity.people.models import (
     UserState,
 )
 from identity.sync.models import SyncDecision
+from identity.sync.overtaken import overtaken
 from identity.sync.plan import (
     PROFILE,
     Decision,
@@ -86,6 +87,9 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
     """Read the source's accounts (those in `scope`), groups and departments, and what new entries could collide
     with."""
     users, logins, numbers = _people(connection, source_id, scope)
+    for key, values in overtaken(connection, source_id).items():
+        if key in users:
+            users[key] = replace(users[key], overtaken=values)
     decisions = select(SyncDecision.immutable_id, SyncDecision.action, SyncDecision.user_id)
     return KnownDirectory(
         users=users,

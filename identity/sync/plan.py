@@ -58,6 +58,8 @@ class KnownUser:
     missing_since: datetime | None = None
     alone: bool = True
     kept_out: bool = False
+    overtaken: Mapping[str, frozenset[str | None]] = field(default_factory=dict)
+    """By field, values that were changed here and that the directory may still say for a while."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,9 @@ class _People:
         fields = {
             name: value
             for name, value in values.items()
-            if (name in self._mapped or name == "dn") and name not in have.held
+            if (name in self._mapped or name == "dn")
+            and name not in have.held
+            and value not in have.overtaken.get(name, ())
         }
         before, after = difference(have.values, fields)
         for kind, chosen in (("user_move", PLACE & after.keys()), ("user_update", after.keys() - PLACE)):

@@ -19,8 +19,9 @@ from identity.people.service import current_state
 from identity.roles.service_administrators import is_administrator
 from identity.sync.known import load_known
 from identity.sync.models import SyncChange, SyncDecision, SyncRun
+from identity.sync.only import Only
 from identity.sync.plan import UNDONE, Change, KnownDirectory
-from identity.sync.run import Only, apply_stored, run_source, supersede_cursor
+from identity.sync.run import apply_stored, run_source, supersede_cursor
 from identity.sync.work import Outcome, find_source, guarded, reopened, state_of, store, work_on
 
 APPROVABLE = timedelta(hours=24)

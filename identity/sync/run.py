@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -27,20 +27,10 @@ from identity.sync.apply import Applier, Progress
 from identity.sync.effects import Effects, effects_of
 from identity.sync.known import load_known, scope_of
 from identity.sync.models import SyncChange, SyncRun, SyncState
-from identity.sync.plan import Change, SyncPlan
+from identity.sync.only import Only, known_as, read_only, with_left
+from identity.sync.plan import SyncPlan
 from identity.sync.plan_users import make
 from identity.sync.work import LEASE_S, Outcome, Work, cursor_of, end_run, guarded, store, work_on
-
-
-@dataclass(frozen=True, slots=True)
-class Only:
-    """What a run is limited to: one login, or these entries."""
-
-    login: str | None = None
-    entries: frozenset[str] = frozenset()
-
-    def has(self, change: Change) -> bool:
-        return change.title == self.login or change.immutable_id in self.entries
 
 
 def run_source(
@@ -56,7 +46,7 @@ def run_source(
 ) -> Outcome:
     """Run one source now. Mode `apply` applies the plan, `dry_run` only shows it, `check` compares everything and tells
     the drift. `full`: everything is read, though the directory could say what changed; False = what changed, though
-    everything is due; None = as is due. `only` limits the plan. `progress` is called with each stage and, while
+    everything is due; None = as is due. `only` limits the run. `progress` is called with each stage and, while
     applying, with how far it is.
 
     Raises `NotFound` for an unknown source and `Conflict` while another run of it is under way.
@@ -67,15 +57,17 @@ def run_source(
 
 def _run(work: Work, mode: str, *, full: bool | None, only: Only | None) -> Outcome:
     _finish_killed(work)
+    work.partial = only is not None
     transformer = Transformer(DirectorySettings.load(work.source.kind, work.source.settings))
     settings = transformer.settings
     with work.stage("read"):
         directory = open_directory(work.source.kind, work.source.settings, work.source.secret_ref)
         with work.units.open(work.actor, write=False) as unit:
             cursor = None if full or only else cursor_of(unit, work.source, settings, delta=full is False)
-        reading = transformer.apply(directory.read(cursor))
+            known = known_as(unit.db.connection(), work.source.id, only) if only else None
+        reading = transformer.apply(read_only(directory, settings, known) if only else directory.read(cursor))
     with work.stage("plan"):
-        plan, hold, effects = _plan(work, settings, reading, only)
+        plan, hold, effects = _plan(work, settings, reading, known or only)
     shown_only = mode == "dry_run" or (mode == "check" and not (work.source.check_repairs or not plan.changes))
     state, counts = "planned" if shown_only else "held" if hold else "applying", plan.counts
     digest = digest_of(plan)
@@ -96,7 +88,11 @@ def _plan(
 ) -> tuple[SyncPlan, list[str], Effects]:
     with work.units.open(work.actor, write=False) as unit:
         connection = unit.db.connection()
-        known = load_known(connection, work.source.id, scope_of(reading, settings))
+        scope = scope_of(reading, settings)
+        if only is not None and scope is not None:
+            # Of the groups only the members that were read count.
+            reading, scope = with_left(connection, work.source.id, only, reading), replace(scope, groups=frozenset())
+        known = load_known(connection, work.source.id, scope)
         guard.check_reading(reading, known)
         plan = make(reading, known, settings, unit.now)
         if only is not None:

@@ -57,6 +57,8 @@ class Work:
     held: Held
     progress: Progress | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    partial: bool = False
+    """A run of a few entries says nothing about how far the source is."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -140,7 +142,8 @@ def end_run(work: Work, state: str, counts: Mapping[str, int], error: str | None
         run.finished_at, run.error = unit.now, error
         run.timings = {**run.timings, **work.timings}
         run.facts_revision = current_revision(unit.db)
-        _note_state(unit, work.source, run, state)
+        if not work.partial:
+            _note_state(unit, work.source, run, state)
         data = {"run": str(work.run_id), "state": state, "counts": dict(counts), "error": error, "failed": run.failed}
         unit.record(_record(kinds.get(state, Kind.SYNC_FINISHED), work.source, data))
         failed = run.failed

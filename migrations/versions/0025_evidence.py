@@ -6,7 +6,7 @@ from alembic import op
 from identity.core import db
 
 revision = "0025_evidence"
-down_revision = "0023_outage"
+down_revision = "0024_write_back"
 branch_labels = None
 depends_on = None
 

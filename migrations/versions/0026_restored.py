@@ -5,7 +5,7 @@ from alembic import op
 
 from identity.core import db
 
-revision = "0025_restored"
+revision = "0026_restored"
 down_revision = "0025_evidence"
 branch_labels = None
 depends_on = None
