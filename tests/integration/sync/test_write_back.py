@@ -19,7 +19,7 @@ from identity.people.models import PersonProfile, SourceAccount, WriteBack
 from identity.people.service import set_user_state, update_profile
 from identity.people.service_leavers import delete_identities
 from identity.sync.models import SyncState
-from identity.sync.write_back import ATTEMPTS_MAX, Writer, drop, forget_written, retry
+from identity.sync.write_back import ATTEMPTS_MAX, Writer, drop, forget_ended, retry
 from tests.integration.sync.company import Company
 from tests.integration.sync.sources import LdifSource, SlapdSource
 from tests.servers.slapd import SUFFIX
@@ -157,7 +157,7 @@ def test_a_run_that_had_read_before_the_write_does_not_take_it_back(staffed: Com
     assert profile(staffed)["name"] == said(staffed)["displayName"] == "李五"
     staffed.source.change("lisi", displayName="李四")
     assert staffed.sync().counts == {"user_update": 1}, "the same old value, said by the directory later, is news"
-    forget_written(staffed.world.units, datetime.now(UTC) + timedelta(hours=3))
+    forget_ended(staffed.world.units, datetime.now(UTC) + timedelta(hours=3))
     assert items(staffed) == []
 
 
