@@ -17,7 +17,8 @@ from benchmarks.figure import figure
 from identity.audit.outside import leaf_log, outside
 from identity.audit.recorder import Recorder
 from identity.audit.seal import Sealer
-from identity.audit.verify import Evidence, verify
+from identity.audit.testimony import Evidence
+from identity.audit.verify import verify
 from identity.core import migrate
 from identity.core.db import Database, engine_options, prepare_engine
 from identity.core.hot import HotCall

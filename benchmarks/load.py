@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +16,19 @@ from typing import Any
 import psycopg
 import yaml
 
-from benchmarks.served import ROOT, SECONDS, SECRETS, basic, prepared, ready, serving, sub_of
+from benchmarks.served import (
+    ROOT,
+    SECONDS,
+    SECRETS,
+    basic,
+    headers_of,
+    prepared,
+    process,
+    ready,
+    run_wrk,
+    serving,
+    sub_of,
+)
 from benchmarks.served import flask as run_flask
 from tests.servers.slapd import free_port
 
@@ -68,19 +77,6 @@ def deciding(kind: str, *, beside: Sequence[str] = ("worker", "seal"), flask: bo
         yield Served(env["PUBLIC_URL"], sub_of(env), env, flask_address)
 
 
-@contextmanager
-def process(env: Mapping[str, str], *words: str) -> Iterator[None]:
-    """A process of the instance, ended at the end."""
-    started = subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=dict(env), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        started.terminate()
-        started.wait(timeout=60)
-
-
 def rules() -> dict[str, Any]:
     """The demo company's rules and 10,000 more of the expense application: half of them are for every employee."""
     company = yaml.safe_load((ROOT / "examples/demo/company.yaml").read_text(encoding="utf-8"))
@@ -127,20 +123,15 @@ def hit(url: str, bodies: Sequence[str] = (), *, seconds: int = SECONDS, rate: i
     Raises `RuntimeError` when an answer was an error.
     """
     headers = {"Content-Type": "application/json", "Authorization": basic("expense", SECRETS["EXPENSE_PDP_SECRET"])}
-    lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
+    lines = headers_of(headers)
     if bodies:
         lines += [_BODIES % ", ".join(json.dumps(body, ensure_ascii=False) for body in bodies)]
     if rate:
         lines += [_PACED % rate]
-    with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as file:
-        file.write("\n".join([*lines, _DONE]))
-        file.flush()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "-s", file.name, url]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"^R (\d+) (\d+) ([\d.]+) ([\d.]+) ([\d.]+) (\d+)$", out, re.MULTILINE)
-    if found is None or int(found[6]):
-        raise RuntimeError(out)
-    return Run(int(found[1]) / int(found[2]) * 1e6, *(round(float(found[n]), 1) for n in (3, 4, 5)))
+    options = ("-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s")
+    done, took_us, *times, _errors = run_wrk("\n".join([*lines, _DONE]), url, *options)
+    p50, p99, longest = (round(one, 1) for one in times)
+    return Run(done / took_us * 1e6, p50, p99, longest)
 
 
 def warm(url: str, bodies: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,14 +98,21 @@ def serving(
     address = address or env["PUBLIC_URL"]
     port = address.rpartition(":")[2]
     words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
-    command = [sys.executable, "-m", "granian", *words.split(), application]
-    server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with process(env, "-m", "granian", *words.split(), application) as server:
         ready(address)
         yield server
+
+
+@contextmanager
+def process(env: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process of the instance, ended at the end."""
+    command = [sys.executable, *words]
+    started = subprocess.Popen(command, cwd=ROOT, env=dict(env), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield started
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        started.terminate()
+        started.wait(timeout=60)
 
 
 def sub_of(env: dict[str, str]) -> str:
@@ -126,20 +133,35 @@ def wrk(
     """Requests a second, p99 and max in milliseconds, of one run. With a `script` of its own, what that counts, on one
     connection to a thread. Raises `RuntimeError` when an answer was an error."""
     if not script:
-        lines = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in (headers or {}).items()]
+        lines = headers_of(headers or {})
         if body:
             lines += ['wrk.method = "POST"', f"wrk.body = {json.dumps(body)}"]
         script = "\n".join([*lines, _DONE])
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+    connections = threads if threads > 1 else 32
+    done, p99, longest, _errors = run_wrk(script, url, f"-t{threads}", f"-c{connections}", f"-d{SECONDS}s")
+    return done / SECONDS, round(p99, 1), round(longest, 1)
+
+
+def run_wrk(script: str, url: str, *options: str) -> list[float]:
+    """The numbers behind `R` that this script writes when it is done, the last of them how many answers were errors.
+
+    Raises `RuntimeError` when one was.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as file:
         file.write(script)
         file.flush()
-        connections = threads if threads > 1 else 32
-        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{SECONDS}s", "-s", file.name, url]
+        command = ["wrk", *options, "-s", file.name, url]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"^R (\d+) ([\d.]+) ([\d.]+) (\d+)$", out, re.MULTILINE)
-    if found is None or int(found[4]):
+    found = re.search(r"^R ([\d. ]+)$", out, re.MULTILINE)
+    numbers = [float(one) for one in found[1].split()] if found else []
+    if not numbers or numbers[-1]:
         raise RuntimeError(out)
-    return int(found[1]) / SECONDS, round(float(found[2]), 1), round(float(found[3]), 1)
+    return numbers
+
+
+def headers_of(headers: Mapping[str, str]) -> list[str]:
+    """The lines of a wrk script that set these headers."""
+    return [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
 
 
 def basic(name: str, secret: str) -> str:

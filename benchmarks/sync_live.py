@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ import psycopg
 import yaml
 
 from benchmarks.figure import figure
-from benchmarks.served import ROOT, SECRETS, flask, prepared, ready
+from benchmarks.served import SECRETS, flask, prepared, process, serving
 from tests.servers import samba
 from tests.servers.slapd import ADMIN_DN, ADMIN_PASSWORD, SUFFIX, Slapd
 
@@ -120,16 +118,8 @@ def measure(directory: Any) -> list[float]:
         path.write_text(yaml.safe_dump(document))
         env = stack.enter_context(prepared("postgres", str(path)))
         flask(env, "sync", "live")
-        port = env["PUBLIC_URL"].rpartition(":")[2]
-        words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
-        for command in (
-            [sys.executable, "-m", "granian", *words.split(), "wsgi:application"],
-            [sys.executable, "-m", "flask", "--app", "wsgi", "identity", "worker"],
-        ):
-            process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait, timeout=60)
-            stack.callback(process.terminate)
-        ready(env["PUBLIC_URL"])
+        stack.enter_context(serving(env))
+        stack.enter_context(process(env, "-m", "flask", "--app", "wsgi", "identity", "worker"))
         return list(_turns(env, toggle))
 
 

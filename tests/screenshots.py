@@ -78,6 +78,20 @@ def _report(page: Page) -> None:
     page.wait_for_selector(".crumbs")
 
 
+def _hand_over(page: Page) -> None:
+    page.goto(f"https://{CONSOLE}/admin/audit?application=expense&kind=access.decision.made")
+    page.locator("main details summary").last.click()
+    page.locator("form[action='/admin/audit/evidence'] button").scroll_into_view_if_needed()
+
+
+def _evidence(page: Page) -> None:
+    _hand_over(page)
+    page.fill("form[action='/admin/audit/evidence'] input[name=reason]", "year-end audit")
+    page.fill("form[action='/admin/audit/evidence'] input[name=reference]", "AUD-2026-07")
+    page.click("form[action='/admin/audit/evidence'] button")
+    page.wait_for_selector("#packs tbody")
+
+
 def _why(page: Page) -> None:
     page.goto(
         f"https://{CONSOLE}/admin/explain?person=lisi&application=expense&action=approve&type=claim"
@@ -160,6 +174,8 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     **BRANCH,
     "audit": ("auditor", _console("/admin/audit?application=expense")),
     "audit-record": ("auditor", _console(DECISION, "tbody a")),
+    "audit-hand-over": ("auditor", _hand_over),
+    "evidence": ("auditor", _evidence),
     "proof": ("auditor", _console("/admin/audit/proof")),
     "reports": ("auditor", _console("/admin/reports")),
     "report": ("auditor", _report),

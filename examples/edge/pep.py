@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,6 +33,7 @@ UNSENT_MAX = 10_000
 BUNDLE_MAX = 64 * 1_048_576
 TIMEOUT_S = 5
 UNSURE = {"ask_pdp", "bundle_expired", "request_invalid"}
+UNREAD = {400, 413}
 
 _log = logging.getLogger(__name__)
 
@@ -88,13 +89,15 @@ class Edge:
         self._keys: KeySet | None = None
         self._held: _Held | None = None
         self._unsent_max = unsent_max
-        self._unsent: deque[dict[str, Any]] = deque()
+        self._unsent: deque[tuple[str, str]] = deque()
+        # Decisions (id, JSON) that the server does not take in any form: for the application to look at and clear.
+        self.aside: list[tuple[str, str]] = []
         self._sending = threading.Lock()
 
     def ask(self, subject: str, question: Question, context: Mapping[str, Any] | None = None) -> Answer:
         """Decide here where the bundle can tell, else at the decision point. Whatever is not a clear yes is a no."""
         held, at = self._held, self._clock()
-        if held is None or len(self._unsent) >= self._unsent_max:
+        if held is None or len(self._unsent) + len(self.aside) >= self._unsent_max:
             return self._pdp.ask(subject, question, context=context)
         said = dict(context or {})
         for now in held.times(at):  # a yes must be one whatever the time is exactly
@@ -112,21 +115,24 @@ class Edge:
         if decision.reason in UNSURE:
             return self._pdp.ask(subject, question, context=context)
         record = str(uuid.uuid4())
-        self._unsent.append(
-            {
-                "id": record,
-                "at": now.isoformat(),
-                "subject": {"type": "user", "id": subject},
-                "action": {"name": question.action},
-                "resource": {"type": question.type, "id": question.id, "properties": dict(question.properties)},
-                "context": said,
-                "decision": decision.permit,
-                "reason": decision.reason,
-                "rules": list(decision.rules),
-                "policy_version": decision.policy_version,
-                "facts_revision": held.bundle.facts_revision,
-            }
-        )
+        told = {
+            "id": record,
+            "at": now.isoformat(),
+            "subject": {"type": "user", "id": subject},
+            "action": {"name": question.action},
+            "resource": {"type": question.type, "id": question.id, "properties": dict(question.properties)},
+            "context": said,
+            "decision": decision.permit,
+            "reason": decision.reason,
+            "rules": list(decision.rules),
+            "policy_version": decision.policy_version,
+            "facts_revision": held.bundle.facts_revision,
+        }
+        try:
+            self._unsent.append((record, json.dumps(told, allow_nan=False)))
+        except (TypeError, ValueError) as error:
+            _log.error("a question cannot be told to the server, so the answer is no: %s", error)
+            return Answer(False, "request_invalid", "", "")
         return Answer(decision.permit, decision.reason, "", "", record=record, policy_version=decision.policy_version)
 
     def refresh(self) -> bool:
@@ -151,25 +157,41 @@ class Edge:
 
     def send(self) -> bool:
         """Send what was decided, oldest first; whether nothing is left. What fails is sent again under the same ids,
-        so that the server keeps it once."""
+        so that the server keeps it once. One that the server cannot read is set aside, so that the others arrive."""
+        most = BATCH_MAX
         with self._sending:
             while self._unsent:
-                batch = [self._unsent[number] for number in range(min(len(self._unsent), BATCH_MAX))]
-                now = self._held.times(self._clock())[1] if self._held else datetime.now(UTC)
-                body = {"sent_at": now.isoformat(), "decisions": batch}
-                try:
-                    answer = self._http.post(f"{self._url}/decisions", json=body, timeout=TIMEOUT_S)
-                    if answer.status_code != 200:
-                        _log.warning("decisions were not taken: status %s", answer.status_code)
-                        return False
-                    for one in answer.json()["refused"]:
-                        _log.error("decision %s was refused: %s", one["id"], one["reason"])
-                except (requests.RequestException, KeyError, ValueError) as error:
-                    _log.warning("decisions were not taken: %s", error)
+                batch = [self._unsent[number] for number in range(min(len(self._unsent), most))]
+                status = self._post(batch)
+                if status in UNREAD and len(batch) > 1:
+                    most = len(batch) // 2
+                    continue
+                if status in UNREAD:
+                    _log.error("decision %s was set aside: the server does not read it (%s)", batch[0][0], status)
+                    self.aside += batch
+                elif status != 200:
                     return False
                 for _ in batch:
                     self._unsent.popleft()
+                most = min(2 * most, BATCH_MAX)
         return True
+
+    def _post(self, batch: Sequence[tuple[str, str]]) -> int:
+        """The status with which this batch was answered, 0 without an answer."""
+        now = self._held.times(self._clock())[1] if self._held else datetime.now(UTC)
+        body = f'{{"sent_at": "{now.isoformat()}", "decisions": [{", ".join(text for _, text in batch)}]}}'
+        headers = {"Content-Type": "application/json"}
+        try:
+            answer = self._http.post(f"{self._url}/decisions", body, headers=headers, timeout=TIMEOUT_S)
+            if answer.status_code != 200:
+                _log.warning("decisions were not taken: status %s", answer.status_code)
+                return answer.status_code
+            for one in answer.json()["refused"]:
+                _log.error("decision %s was refused: %s", one["id"], one["reason"])
+        except (requests.RequestException, KeyError, TypeError, ValueError) as error:
+            _log.warning("decisions were not taken: %s", error)
+            return 0
+        return 200
 
     def run(self, stop: threading.Event) -> None:
         """Keep the bundle true and send decisions each second, until `stop` is set; for a thread of its own."""

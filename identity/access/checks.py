@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
 
 from identity.access.decide import Access
 from identity.access.replays import replay_decisions
@@ -18,14 +18,15 @@ from identity.access.whatif import compare_versions
 from identity.audit.kinds import Kind
 from identity.core.bulk import insert_rows
 from identity.core.db import Database
-from identity.core.errors import Conflict, Invalid, NotFound
+from identity.core.ending import ending
+from identity.core.errors import Conflict, Invalid, NotFound, Unavailable
 from identity.core.record import Actor, Record
 from identity.core.unit import Unit, Units
 from identity.people.models import PersonProfile, User
 from identity.roles import rules
 from identity.roles.inputs import RuleSetInput
 from identity.roles.models import PolicyVersion
-from identity.roles.models_drafts import PolicyCheck, PolicyCheckRow
+from identity.roles.models_drafts import PolicyCheck, PolicyCheckRow, PolicyDraft
 from identity.roles.service_policy import digest, load_rules
 
 # So many users are compared while the page waits; more are the worker's.
@@ -35,6 +36,7 @@ ROWS_AT_ONCE = 5_000
 DAYS_MAX = 366
 # Far longer than a replay may take: what has run for longer was left by a process that died.
 LEFT_S = 1_800
+KEPT_DAYS = 90
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +92,8 @@ def ask(unit: Unit, kind: str, before: int, after: int, days: int | None = None)
 def carry_out(
     units: Units, database: Database, snapshot: Snapshot, check_id: UUID, actor: Actor, now: datetime
 ) -> None:
-    """Make the check and keep what it found; one that fails says so. Nothing happens when another process has it."""
+    """Make the check and keep what it found; one that fails says so, one that could not be made now waits again.
+    Nothing happens when another process has it."""
     with units.open(actor, now=now, follow=False) as unit:
         taken = unit.db.execute(
             update(PolicyCheck)
@@ -111,6 +114,8 @@ def carry_out(
             with units.open(actor, now=now, follow=False) as unit:
                 piece = rows[start : start + ROWS_AT_ONCE]
                 insert_rows(unit.db.connection(), PolicyCheckRow, [{"check_id": check_id, **one} for one in piece])
+    except Unavailable:
+        values = {"state": "queued"}
     except Exception:  # noqa: BLE001  one that fails must not be tried for ever, nor hold up the others
         _log.exception("policy check %s failed", check_id)
         values = {"state": "failed", "error": "failed"}
@@ -123,8 +128,27 @@ def carry_out_waiting(units: Units, database: Database, access: Access, now: dat
     with database.read() as connection:
         query = select(PolicyCheck.id).where(_is_free(now))
         waiting = list(connection.execute(query.order_by(PolicyCheck.asked_at)).scalars())
+    ended = ending()
     for check_id in waiting:
+        if ended():
+            return
         carry_out(units, database, access.snapshot(), check_id, Actor.system("worker:policy-checks"), now)
+
+
+def forget_rows(units: Units, now: datetime, days: int = KEPT_DAYS) -> None:
+    """Rows say of each person what he holds; after this many days they go, the counts stay. Those of a draft that is
+    still open are kept: a second person has to look at them."""
+    rows = exists().where(PolicyCheckRow.check_id == PolicyCheck.id)
+    is_open = exists().where(
+        PolicyDraft.version == PolicyCheck.after_version, PolicyDraft.state.in_(("editing", "proposed"))
+    )
+    with units.open(Actor.system("worker:policy-checks"), now=now) as unit:
+        old = unit.db.execute(
+            select(PolicyCheck).where(PolicyCheck.asked_at < now - timedelta(days=days), rows, ~is_open)
+        ).scalars()
+        for check in old.all():
+            unit.db.execute(delete(PolicyCheckRow).where(PolicyCheckRow.check_id == check.id))
+            check.counts = {**check.counts, "kept": 0}
 
 
 def _is_free(now: datetime) -> ColumnElement[bool]:

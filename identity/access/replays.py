@@ -23,6 +23,8 @@ from identity.audit.bulk import unhurried
 from identity.audit.kinds import Kind
 from identity.audit.models import AuditFind
 from identity.audit.query import bodies
+from identity.core.ending import ending
+from identity.core.errors import Unavailable
 from identity.roles import rules
 from identity.roles.inputs import RuleSetInput
 from identity.roles.mapping import CONSOLE_APPLICATION, MappingWorld
@@ -75,7 +77,8 @@ def replay_decisions(
     """Make the decisions of the last `days` days again under the draft; `seconds` is a monotonic clock.
 
     A row's `before` is the recorded answer with its version, `after` the draft's answer with its reason. Where the
-    rules in force would answer like the draft already, the row says so: its kind is `already`.
+    rules in force would answer like the draft already, the row says so: its kind is `already`. Raises `Unavailable`
+    when the process is asked to stop meanwhile.
     """
     unhurried(connection)
     result = Replayed()
@@ -84,7 +87,7 @@ def replay_decisions(
     step = max(1, -(-result.of // sample_max))
     keys = _sample(connection, wanted, step)
     result.sample = len(keys)
-    start = seconds()
+    start, ended = seconds(), ending()
     drafted, current = _Rules(*draft), _Rules(*in_force)
     for first in range(0, len(keys), CHUNK):
         chunk = keys[first : first + CHUNK]
@@ -94,6 +97,8 @@ def replay_decisions(
             items = list(group)
             if seconds() - start > seconds_max:
                 return result
+            if ended():
+                raise Unavailable("The process was stopped.")
             if revision is None:
                 result.unreadable += len(items)
             else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from identity.apps import authenticate
+from identity.apps.authenticate import InvalidClient
+from identity.apps.caller import CHALLENGE, known_caller
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
@@ -25,12 +26,9 @@ class Door:
     ) -> HotResponse:
         """What `handle` answers to an application that has one of these rights; `refusal` is said to others."""
         try:
-            app = authenticate.application(self._registry.current(), call.header("Authorization"))
-        except authenticate.InvalidClient as error:
-            self.record(call, Record(kind=Kind.CALLER_REFUSED, result="refused", reason="invalid_client"))
-            challenge = ("WWW-Authenticate", 'Basic realm="tessera"')
-            return HotResponse.json(401, {"error": "invalid_client", "error_description": error.public}, challenge)
-        call.actor = authenticate.as_actor(app)
+            app = known_caller(call, self._registry, self._recorder)
+        except InvalidClient as error:
+            return HotResponse.json(401, {"error": "invalid_client", "error_description": error.public}, CHALLENGE)
         if app.rights.isdisjoint(rights):
             self.record(call, Record(kind=Kind.CALLER_REFUSED, result="refused", reason="no_right"))
             return HotResponse.json(403, {"error": "access_denied", "error_description": refusal})

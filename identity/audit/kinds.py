@@ -138,10 +138,14 @@ class Kind(StrEnum):
     SEARCH_SAVED = "audit.search.saved"
     AUDIT_EXPORTED = "audit.record.exported"
     AUDIT_READ = "audit.record.read"
+    EVIDENCE_ASKED = "audit.evidence.asked"
+    EVIDENCE_MADE = "audit.evidence.made"
+    EVIDENCE_READ = "audit.evidence.read"
     DECISION_EXPLAINED = "audit.decision.explained"
     AUDIT_REDACTED = "audit.personal.redacted"
     AUDIT_PURGED = "audit.records.purged"
     RETENTION_CHANGED = "audit.retention.changed"
+    HISTORY_RESTORED = "audit.history.restored"
     ANCHOR_LATE = "audit.anchor.late"
     ANCHOR_RECOVERED = "audit.anchor.recovered"
 
@@ -291,10 +295,14 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SEARCH_SAVED: "{actor} changed a saved search",
     Kind.AUDIT_EXPORTED: "{actor} exported audit records",
     Kind.AUDIT_READ: "{actor} read an audit record",
+    Kind.EVIDENCE_ASKED: "{actor} asked for an evidence pack",
+    Kind.EVIDENCE_MADE: "An evidence pack was made",
+    Kind.EVIDENCE_READ: "{actor} downloaded an evidence pack",
     Kind.DECISION_EXPLAINED: "{actor} read why {person} may or may not {action} {resource}",
     Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",
     Kind.AUDIT_PURGED: "Audit records of {object} were removed after their retention",
     Kind.RETENTION_CHANGED: "The retention of the audit was changed",
+    Kind.HISTORY_RESTORED: "{actor} stated that the database was restored from a backup: later records are lost",
     Kind.ANCHOR_LATE: "Audit records wait too long for their anchor",
     Kind.ANCHOR_RECOVERED: "Audit records reach their anchor again",
 }

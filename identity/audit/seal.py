@@ -6,6 +6,7 @@ leaves no gap and no double, because leaves, nodes and the position that they we
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Sequence
@@ -17,8 +18,10 @@ from sqlalchemy.orm import Session
 
 from identity.audit import bulk, merkle, tombstones
 from identity.audit.anchors import Anchor, FileAnchor, LeafLog
+from identity.audit.history import last_heads, missing_from
 from identity.audit.models import AuditAnchor, AuditHead, AuditSeal
 from identity.audit.note import Head, HeadSigner, signature_lines, stored_note
+from identity.audit.restored import known, opened, store, stored_statements
 from identity.audit.tree import StoredTree, Tiles
 from identity.core.db import Database, from_micros
 from identity.core.errors import Conflict, Stale, TesseraError, Unavailable
@@ -51,6 +54,8 @@ class _State:
     held: Held
     tiles: Tiles
     position: int
+    epoch: int
+    leaf_log: LeafLog | None
     drained: bool = False
     renewed: datetime = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -69,6 +74,7 @@ class Sealer:
     ) -> None:
         self._database = database
         self._signers = tuple(signers)
+        self._keys = [one.key for one in signers]
         self._outside = outside
         self._holder = holder
         self._head_s = head_s
@@ -89,16 +95,23 @@ class Sealer:
             bulk.unhurried(connection)
             position, size = connection.execute(select(AuditSeal.position, AuditSeal.size)).one()
             tree = StoredTree(connection)
-            head = self._outside.file.last_head([one.key for one in self._signers])
-            if head is not None and (head.size > size or tree.root(head.size) != head.root):
-                raise Conflict(
-                    "The database does not hold the audit that its anchors prove. Nothing is sealed.",
-                    f"anchored: {head.size} leaves at {head.at.isoformat()}; database: {size}",
-                    code="audit_history",
-                )
-            self._state = _State(held, tree.tiles(size), position)
-            if self._outside.leaf_log is not None:
+            notes = self._outside.file.notes()
+            epochs = known(connection, notes, self._keys)
+            leaf_log = self._outside.leaf_log and self._outside.leaf_log.begin(epochs.current)
+            missing = missing_from(tree, size, last_heads(notes, epochs, self._keys), leaf_log)
+            if not missing:
+                self._state = _State(held, tree.tiles(size), position, epochs.current, leaf_log)
                 self._log_leaves(connection, size)
+        if missing:
+            with self._database.write() as connection, Session(bind=connection) as session:
+                release(session, held, now)
+            raise Conflict(
+                "The database does not hold the audit that its anchors prove. Nothing is sealed. If it was restored "
+                "from a backup, `identity audit-restored` states so.",
+                missing,
+                code="audit_history",
+            )
+        self._spread(notes, now)
 
     def seal(self, now: datetime) -> int:
         """Seal what has been committed; the number of leaves appended (0 = nothing new)."""
@@ -129,8 +142,8 @@ class Sealer:
             self._state = None  # whatever happened, the tree in memory may be ahead of the stored one
             raise
         state.position, state.drained, state.renewed = position, drained, now
-        if self._outside.leaf_log is not None:
-            self._outside.leaf_log.append(start, leaves)
+        if state.leaf_log is not None:
+            state.leaf_log.append(start, [one[2] for one in leaves], [one[3] for one in leaves])
         return len(leaves)
 
     def head(self, now: datetime, *, force: bool = False) -> Head | None:
@@ -146,7 +159,7 @@ class Sealer:
             return None
         if not state.tiles.size:
             return None
-        head = Head(self._signers[0].key.name, state.tiles.size, state.tiles.root(), now)
+        head = Head(self._signers[0].key.name, state.tiles.size, state.tiles.root(), now, state.epoch)
         with self._database.write() as connection:
             self._hold(connection, now)
             connection.execute(
@@ -156,21 +169,22 @@ class Sealer:
                     at=now,
                     kid=self._signers[0].key.id.hex(),
                     signature=signature_lines(head.text, self._signers).encode(),
+                    epoch=head.epoch,
                 )
             )
         return head
 
     def anchor(self, now: datetime) -> int:
         """Send the newest head wherever it has not arrived; the number of places that took it."""
-        self._taken()
+        state = self._taken()
         with self._database.read() as connection:
             row = connection.execute(select(AuditHead.__table__).order_by(AuditHead.size.desc()).limit(1)).first()
             if row is None:
                 return 0
             there = set(connection.execute(select(AuditAnchor.target).where(AuditAnchor.size == row.size)).scalars())
-            if self._outside.leaf_log is not None and self._outside.file.name not in there:
+            if state.leaf_log is not None and self._outside.file.name not in there:
                 self._log_leaves(connection, row.size)
-        head, note = stored_note(row.size, row.root, row.at, row.signature)
+        head, note = stored_note(row)
         sent = 0
         for one in self._outside.anchors:
             if one.name not in there and self._quiet.get(one.name, now) <= now:
@@ -263,11 +277,11 @@ class Sealer:
                 code="audit_history",
             )
         low = state.position
-        rows = []
+        rows, new = [], hashlib.sha256
         while low < horizon and not rows:
             high = min(horizon, low + self._width)
             rows = [
-                (record_id, at, merkle.leaf_hash(body), name)
+                (record_id, at, new(b"\0" + body).digest(), name)  # merkle.leaf_hash, without the call
                 for at, record_id, body, name in bulk.records_of_transactions(connection, low, high)
             ]
             if len(rows) > 2 * CHUNK:
@@ -278,10 +292,24 @@ class Sealer:
         rows.sort()
         return rows, low, low == horizon
 
+    def _spread(self, notes: Sequence[str], now: datetime) -> None:
+        """What the anchor file or the database states of restorations, both do."""
+        with self._database.read() as connection:
+            stored = stored_statements(connection)
+        for note in stored:
+            if note not in notes:
+                self._outside.file.append(note)
+        for note, statement in opened(notes, self._keys).items():
+            if note not in stored:
+                with self._database.write() as connection:
+                    self._hold(connection, now)
+                    store(connection, note, statement)
+
     def _log_leaves(self, connection: Connection, size: int) -> None:
+        leaf_log = self._taken().leaf_log
         try:
-            if self._outside.leaf_log is not None:
-                self._outside.leaf_log.catch_up(connection, size)
+            if leaf_log is not None:
+                leaf_log.catch_up(connection, size)
         except OSError as error:
             _log.warning("the leaf log cannot be written: %s", error)
 

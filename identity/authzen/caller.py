@@ -9,16 +9,15 @@ from sqlalchemy import select
 
 from identity.access.ask import Resolve
 from identity.access.snapshot import Snapshot
-from identity.apps import authenticate
+from identity.apps.authenticate import InvalidClient
+from identity.apps.caller import CHALLENGE, known_caller
 from identity.apps.models import AppAccount
 from identity.apps.registry import App, Registry
-from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
 from identity.core.bulk import one_of
 from identity.core.db import Database
 from identity.core.errors import Invalid, Refused
 from identity.core.hot import HotCall, HotResponse
-from identity.core.record import Record
 
 
 class Callers:
@@ -32,16 +31,9 @@ class Callers:
     def guarded(self, call: HotCall, handle: Callable[[HotCall, App], HotResponse]) -> HotResponse:
         """Answer for a caller that proved itself, in this API's words (§10.1: errors carry a message)."""
         try:
-            app = authenticate.application(self._registry.current(), call.header("Authorization"))
-        except authenticate.InvalidClient as error:
-            call.records.append(Record(kind=Kind.CALLER_REFUSED, result="refused", reason="invalid_client"))
-            self._recorder.submit(call, call.records)
-            return HotResponse.json(
-                401,
-                {"error": "invalid_client", "message": error.public},
-                ("WWW-Authenticate", 'Basic realm="tessera"'),
-            )
-        call.actor = authenticate.as_actor(app)
+            app = known_caller(call, self._registry, self._recorder)
+        except InvalidClient as error:
+            return HotResponse.json(401, {"error": "invalid_client", "message": error.public}, CHALLENGE)
         if call.method == "POST" and call.media_type != "application/json":
             return HotResponse.json(400, {"error": "invalid_request", "message": "The body must be application/json."})
         try:

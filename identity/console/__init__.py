@@ -8,6 +8,7 @@ from identity.console.routes_apps import bp as apps_bp
 from identity.console.routes_audit import bp as audit_bp
 from identity.console.routes_drafts import bp as drafts_bp
 from identity.console.routes_duties import bp as duties_bp
+from identity.console.routes_evidence import bp as evidence_bp
 from identity.console.routes_explain import bp as explain_bp
 from identity.console.routes_grants import bp as grants_bp
 from identity.console.routes_holdings import bp as holdings_bp
@@ -33,6 +34,7 @@ blueprints = (
     holdings_bp,
     apps_bp,
     audit_bp,
+    evidence_bp,
     explain_bp,
     proof_bp,
     reports_bp,

@@ -8,11 +8,8 @@ from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import ValidationError
-
-from identity.console.inputs import parse_day
+from identity.console.inputs import parse_day, valid
 from identity.core.errors import Invalid, NotFound
-from identity.core.i18n import gettext as _
 from identity.roles import rules
 from identity.roles.draft_rows import PARTS, Delta, by_id
 from identity.roles.inputs import (
@@ -40,7 +37,7 @@ def change_of_form(form: Form, content: RuleSetInput, zone: ZoneInfo) -> Delta:
     removed = {gone: present[gone]} if gone else {}
     if form.get("remove"):
         return Delta(part, {}, removed)
-    added = [_valid(one) for one in _ROWS[part](form, zone)]
+    added = [valid(one) for one in _ROWS[part](form, zone)]
     return Delta(part, {rules.row_id(one): one for one in added}, removed)
 
 
@@ -67,8 +64,7 @@ def mapping_of_form(form: Form, zone: ZoneInfo) -> MappingInput:
     kind, _sep, source = form.get("source", "").partition("|")
     if not source or not form.get("role"):
         raise Invalid("Please say from what and to which role.", code="form")
-    made: MappingInput = _valid(lambda: _mapping(form, kind, source, zone))
-    return made
+    return valid(lambda: _mapping(form, kind, source, zone))
 
 
 def _mapping(form: Form, kind: str, source: str, zone: ZoneInfo) -> MappingInput:
@@ -172,15 +168,6 @@ def _validity(form: Form, zone: ZoneInfo) -> dict[str, Any]:
         "valid_from": parse_day(form.get("valid_from", ""), zone),
         "valid_until": parse_day(form.get("valid_until", ""), zone, end=True),
     }
-
-
-def _valid(make: _Maker) -> Any:
-    try:
-        return make()
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise Invalid(_("%(field)s is not valid: %(fault)s") % {"field": field, "fault": first["msg"]}) from None
 
 
 def mapping_values(row: MappingInput, zone: ZoneInfo) -> dict[str, str]:

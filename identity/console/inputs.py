@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from pydantic import ValidationError
+
 from identity.core.errors import Invalid
 from identity.core.hot import parse_uuid
+from identity.core.i18n import gettext as _
+
+T = TypeVar("T")
 
 # Years outside are nobody's wish, and near the calendar's ends arithmetic overflows.
 _YEARS = range(1970, 9000)
+
+
+def valid(make: Callable[[], T]) -> T:
+    """What `make` makes of a form's values; the first of its faults is an `Invalid` that names the field."""
+    try:
+        return make()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or _("the form")
+        raise Invalid(_("%(field)s is not valid: %(fault)s") % {"field": field, "fault": first["msg"]}) from None
+
+
+def whole_number(text: str) -> int | None:
+    """The number of a page's key or a form; None for an empty text. Raises `Invalid`."""
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise Invalid("The form is not complete.", code="form")
+    return int(text)
 
 
 def parse_day(text: str, zone: ZoneInfo, *, end: bool = False) -> datetime | None:

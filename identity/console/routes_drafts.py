@@ -14,8 +14,9 @@ from identity.apps.models import Application
 from identity.apps.registry import Registry
 from identity.console import queries, queries_policy
 from identity.console.draft_forms import change_of_form, mapping_values, undo_of_form
+from identity.console.inputs import whole_number
 from identity.console.routes_people import paging, reason_given
-from identity.console.routes_policy import DAYS, answer_given, rules_shown, whole_number
+from identity.console.routes_policy import DAYS, answer_given, rules_shown
 from identity.console.routes_roles import mapping_choices
 from identity.core.errors import Invalid, NotFound
 from identity.core.settings import Settings

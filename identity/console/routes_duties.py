@@ -5,17 +5,15 @@ from __future__ import annotations
 from uuid import UUID
 
 from flask import Blueprint, make_response, render_template, request
-from pydantic import ValidationError
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
 from identity.access.decide import Access
 from identity.access.duty_report import report
 from identity.console import queries
-from identity.console.inputs import parse_day
+from identity.console.inputs import parse_day, valid
 from identity.console.routes_people import reason_given
-from identity.core.errors import Invalid, NotFound
-from identity.core.i18n import gettext as _
+from identity.core.errors import NotFound
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.core.web import open_unit, permission, redirect_to, use
@@ -82,22 +80,15 @@ def control_add() -> Response:
     until = parse_day(form.get("valid_until", "")[:10], use(Settings).zone, end=True)
     with open_unit(reason=why, reference=reference) as unit:
         person, owner = (_person(unit, form.get(name, "")) for name in ("login", "owner"))
-        try:
-            wanted = MitigationInput.model_validate(
-                {
-                    "person_id": person,
-                    "rule": form.get("rule", ""),
-                    "control": form.get("control", "").strip(),
-                    "owner_person_id": owner,
-                    "reason": why[:256],
-                    "valid_until": until,
-                }
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            values = {"field": ".".join(map(str, first["loc"])), "fault": first["msg"]}
-            raise Invalid(_("%(field)s is not valid: %(fault)s") % values) from None
-        mitigate(unit, wanted)
+        values = {
+            "person_id": person,
+            "rule": form.get("rule", ""),
+            "control": form.get("control", "").strip(),
+            "owner_person_id": owner,
+            "reason": why[:256],
+            "valid_until": until,
+        }
+        mitigate(unit, valid(lambda: MitigationInput.model_validate(values)))
     return redirect_to("/admin/duties#controls")
 
 

@@ -15,6 +15,7 @@ from identity.access.decide import Access
 from identity.access.explain import Explanation, explain, explain_record, read_record
 from identity.apps.registry import Registry
 from identity.console import present_explain, queries
+from identity.console.inputs import whole_number
 from identity.core.errors import Invalid, NotFound
 from identity.core.i18n import gettext as _
 from identity.core.web import open_unit, permission, use
@@ -59,8 +60,7 @@ def asked() -> Response:
 @permission("read", "audit")
 def recorded(record_id: UUID) -> Response:
     """A recorded decision, made again from what it was made from then."""
-    item = request.args.get("item", "")
-    number = int(item) if item.isascii() and item.isdigit() and len(item) < 6 else None
+    number = whole_number(request.args.get("item", ""))
     with open_unit(write=False) as unit:
         connection = unit.db.connection()
         found = explain_record(connection, record_id, number)

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, make_response, render_template, request
-from pydantic import ValidationError
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
@@ -14,10 +13,10 @@ from identity.access.administration import bounds_of
 from identity.access.console import CONSOLE_ROLES
 from identity.access.decide import Access
 from identity.console import queries
-from identity.console.inputs import parse_day
+from identity.console.inputs import parse_day, valid
 from identity.console.routes_people import reason_given
+from identity.console.routes_policy import answer_given
 from identity.core.errors import Invalid, NotFound
-from identity.core.i18n import gettext as _
 from identity.core.settings import Settings
 from identity.core.unit import Unit
 from identity.core.web import current_actor, open_unit, permission, redirect_to, request_now, use
@@ -79,7 +78,7 @@ def assignment_add() -> Response:
             "role": form.get("role", ""),
             **_bounds_of_form(),
         }
-        assign(unit, _valid(AssignmentInput, values))
+        assign(unit, valid(lambda: AssignmentInput.model_validate(values)))
     return redirect_to("/admin/assignments")
 
 
@@ -129,7 +128,7 @@ def grant_add() -> Response:
             "max_days": days or None,
             **_bounds_of_form(),
         }
-        add_admin_grant(unit, _valid(AdminGrantInput, values))
+        add_admin_grant(unit, valid(lambda: AdminGrantInput.model_validate(values)))
     return redirect_to("/admin/grants")
 
 
@@ -151,7 +150,9 @@ def administrators() -> Response:
         logins = {str(user_id): login for user_id, login in unit.db.execute(select(User.id, User.login))}
         # They never come by a group or a mapping.
         held = select(Assignment.role_key, Assignment.holder_id).where(
-            Assignment.role_key.in_(CONSOLE_ROLES), Assignment.rev_until.is_(None)
+            Assignment.holder_kind == "user",
+            Assignment.role_key.in_(CONSOLE_ROLES),
+            Assignment.rev_until.is_(None),
         )
         holders: dict[str, list[str]] = {key: [] for key in CONSOLE_ROLES}
         for key, holder in unit.db.execute(held):
@@ -188,7 +189,7 @@ def administrator_propose() -> Response:
             "role": form.get("role", ""),
             "action": form.get("action", "assign"),
         }
-        propose(unit, _valid(ProposalInput, values))
+        propose(unit, valid(lambda: ProposalInput.model_validate(values)))
     return redirect_to("/admin/administrators")
 
 
@@ -196,22 +197,11 @@ def administrator_propose() -> Response:
 @permission("approve", "administrator", fresh=True)
 def administrator_decide(proposal_id: UUID) -> Response:
     """Approve or refuse, as a second person."""
-    answer = request.form.get("answer", "")
-    if answer not in {"approve", "refuse"}:
-        raise Invalid("The form is not complete.", code="form")
+    approve = answer_given()
     why, reference = reason_given()
     with open_unit(reason=why, reference=reference) as unit:
-        decide(unit, proposal_id, approve=answer == "approve")
+        decide(unit, proposal_id, approve=approve)
     return redirect_to("/admin/administrators")
-
-
-def _valid(shape: Any, values: dict[str, Any]) -> Any:
-    try:
-        return shape(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or _("the form")
-        raise Invalid(_("%(field)s is not valid: %(fault)s") % {"field": field, "fault": first["msg"]}) from None
 
 
 def _bounds_of_form() -> dict[str, Any]:

@@ -9,13 +9,13 @@ from identity.access.past import Past
 from identity.apps.registry import Registry
 from identity.audit import csv
 from identity.console import present, queries
+from identity.console.inputs import whole_number
 from identity.console.routes_people import paging
-from identity.console.routes_policy import csv_response, whole_number
 from identity.console.routes_reports import export_place
 from identity.core.errors import Invalid, NotFound
 from identity.core.i18n import gettext as _
 from identity.core.settings import Settings
-from identity.core.web import open_unit, permission, request_now, use
+from identity.core.web import csv_response, open_unit, permission, request_now, use
 from identity.reports.holdings import person_names
 from identity.reports.lookup import COLUMNS, Asked, Holding, line, look_up, parse_date
 from identity.roles.mapping import BUSINESS

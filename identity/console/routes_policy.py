@@ -15,7 +15,7 @@ from identity.audit import csv
 from identity.audit.kinds import Kind
 from identity.console import queries, queries_policy
 from identity.console.draft_forms import part_of
-from identity.console.inputs import parse_moment
+from identity.console.inputs import parse_moment, whole_number
 from identity.console.routes_people import paging, reason_given
 from identity.console.routes_reports import export_place
 from identity.core.db import Database
@@ -24,7 +24,7 @@ from identity.core.i18n import gettext as _
 from identity.core.record import Record
 from identity.core.settings import Settings
 from identity.core.unit import Unit, Units
-from identity.core.web import current_actor, open_unit, permission, redirect_to, request_now, use
+from identity.core.web import csv_response, current_actor, open_unit, permission, redirect_to, request_now, use
 from identity.roles import draft_rows
 from identity.roles.models import PolicyVersion
 from identity.roles.models_drafts import PolicyCheck
@@ -67,15 +67,6 @@ def versions() -> Response:
             "console/policy.html", rows=rows[: queries.PAGE], args=request.args, paging=paging(more), **page
         )
     )
-
-
-def whole_number(text: str) -> int | None:
-    """The number of a page's key or a form; None for an empty text. Raises `Invalid`."""
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise Invalid("The form is not complete.", code="form")
-    return int(text)
 
 
 @bp.get("/admin/policy/versions/<int:version>")
@@ -249,11 +240,3 @@ def _csv(unit: Unit, check: PolicyCheck, wanted: dict[str, str]) -> Iterator[str
         for one in checks.rows_of(unit.db.connection(), check.id, wanted)
     )
     return csv.lines(header, rows, use(Settings).zone)
-
-
-def csv_response(content: str, name: str) -> Response:
-    """A CSV file to be saved."""
-    response = make_response(content.encode())
-    response.headers["Content-Type"] = "text/csv; charset=utf-8"
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return response

@@ -28,7 +28,7 @@ from identity.console.routes_audit import filter_of
 from identity.core.errors import Invalid, Unavailable
 from identity.core.record import Record
 from identity.core.settings import Settings
-from identity.core.web import open_unit, permission, redirect_to, use
+from identity.core.web import csv_response, open_unit, permission, redirect_to, use
 from identity.reports.catalogue import REPORTS
 from identity.reports.models import ReportRun, ReportSchedule
 from identity.reports.service import get, make
@@ -105,10 +105,7 @@ def report_file(run_id: UUID) -> Response:
     """The report as the file that its hash is of."""
     with open_unit() as unit:
         run = get(unit, run_id)
-    response = make_response(run.content.encode())
-    response.headers["Content-Type"] = "text/csv; charset=utf-8"
-    response.headers["Content-Disposition"] = f'attachment; filename="{run.report}-{run.made_at:%Y%m%d-%H%M}.csv"'
-    return response
+    return csv_response(run.content, f"{run.report}-{run.made_at:%Y%m%d-%H%M}")
 
 
 @bp.post("/admin/audit/export")

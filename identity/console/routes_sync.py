@@ -13,7 +13,7 @@ from identity.console.inputs import parse_moment
 from identity.console.routes_people import paging, reason_given
 from identity.core.errors import Invalid, NotFound, TesseraError
 from identity.core.unit import Unit, Units
-from identity.core.web import open_unit, permission, redirect_to, use
+from identity.core.web import csv_response, open_unit, permission, redirect_to, use
 from identity.directory.models import DirectorySource
 from identity.sync import review, trials
 from identity.sync.models import SyncRun
@@ -145,10 +145,7 @@ def sync_download(run_id: UUID) -> Response:
     with open_unit(write=False) as unit:
         _run(unit, run_id)
         text = queries_sync.plan_csv(unit.db.connection(), run_id)
-    answer = make_response(text)
-    answer.headers["Content-Type"] = "text/csv; charset=utf-8"
-    answer.headers["Content-Disposition"] = f'attachment; filename="plan-{run_id}.csv"'
-    return answer
+    return csv_response(text, f"plan-{run_id}")
 
 
 @bp.post("/admin/sync/runs/<uuid:run_id>/review")

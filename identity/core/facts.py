@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ColumnElement, insert, select, update
@@ -19,6 +19,8 @@ from identity.core.db import Base, Fact, Json
 from identity.core.secrets import new_id
 
 FEED_IDS_MAX = 1_000
+
+F = TypeVar("F", bound=Fact)
 
 
 class Counter(Base):
@@ -72,26 +74,42 @@ class FactChanges:
 
         `values` may hold `valid_from` and `valid_until`.
         """
-        pending = next((row for row in self.added if type(row) is table and _has(row, key)), None)
-        if pending is not None:
-            changed = not _has(pending, values)
-            for name, value in values.items():
-                setattr(pending, name, value)
-            return changed
-        known = _open_facts(session, table, key)
-        if len(known) == 1 and _has(known[0], values) and known[0].id not in self.closed.get(table, ()):
+        row = self.current(session, table, key)
+        if row is not None and _has(row, values):
             return False
-        self.close(table, [row.id for row in known])
+        if row is not None and row in self.added:
+            for name, value in values.items():
+                setattr(row, name, value)
+            return True
+        if row is not None:
+            self.end(row)
         self.add(table(**key, **values))
         return True
 
     def drop(self, session: Session, table: type[Fact], key: Mapping[str, Any]) -> bool:
         """After commit nothing is known about `key`; False when nothing was."""
-        before = len(self.added)
-        self.added = [row for row in self.added if not (type(row) is table and _has(row, key))]
-        known = [row.id for row in _open_facts(session, table, key)]
-        self.close(table, known)
-        return bool(known) or len(self.added) != before
+        row = self.current(session, table, key)
+        if row is not None:
+            self.end(row)
+        return row is not None
+
+    def current(self, session: Session, table: type[F], key: Mapping[str, Any]) -> F | None:
+        """The one fact about `key`, as this Unit leaves it so far; None when nothing is known.
+
+        Whoever decides by a fact what to change reads it here: the database shows only what was known before the
+        Unit. What `add_rows` took is not seen.
+        """
+        found = self.all_current(session, table, key)
+        if len(found) > 1:
+            raise LookupError(f"{table.__name__}: {len(found)} facts about {dict(key)}")
+        return found[0] if found else None
+
+    def all_current(self, session: Session, table: type[F], where: Mapping[str, Any]) -> list[F]:
+        """The facts with these values, as this Unit leaves them so far (but see `current`)."""
+        closed = self.closed.get(table, ())
+        query = select(table).filter_by(**where).where(table.rev_until.is_(None))
+        known = [row for row in session.execute(query).scalars() if row.id not in closed]
+        return known + [row for row in self.added if type(row) is table and _has(row, where)]
 
     def add(self, row: Fact) -> None:
         """A new fact; the row must not be in the session."""
@@ -103,8 +121,15 @@ class FactChanges:
         times = {"valid_from": None, "valid_until": None}
         self.bulk.setdefault(table, []).extend({"id": new_id(), **times, **row} for row in rows)
 
+    def end(self, row: Fact) -> None:
+        """This fact stops being known with this commit; one that this Unit added never was."""
+        if row in self.added:
+            self.added.remove(row)
+        else:
+            self.close(type(row), [row.id])
+
     def close(self, table: type[Fact], ids: Iterable[UUID]) -> None:
-        """Facts that stop being known with this commit."""
+        """Facts of the database that stop being known with this commit."""
         self.closed.setdefault(table, []).extend(ids)
 
     def touch(self, kind: str, ids: Iterable[UUID | str] = ()) -> None:
@@ -173,10 +198,6 @@ class FactChanges:
 
 def _has(row: Fact, values: Mapping[str, Any]) -> bool:
     return all(getattr(row, name) == value for name, value in values.items())
-
-
-def _open_facts(session: Session, table: type[Fact], key: Mapping[str, Any]) -> list[Fact]:
-    return list(session.execute(select(table).filter_by(**key).where(table.rev_until.is_(None))).scalars())
 
 
 def known(table: type[Fact], revision: int | None = None) -> ColumnElement[bool]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+T = TypeVar("T")
 
 
 def set_values(row: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -12,3 +17,18 @@ def set_values(row: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     for name in before:
         setattr(row, name, values[name])
     return before
+
+
+def put_row(
+    session: Session, table: type[T], code: str, values: Mapping[str, Any], **new: Any
+) -> tuple[T, tuple[dict[str, Any] | None, dict[str, Any]] | None]:
+    """The row with this code has these values, and those of `new` too when it is new; with it what changed, None for
+    nothing: the values before (None of a new row) and after."""
+    make: Any = table
+    row = session.execute(select(table).filter_by(code=code)).scalar_one_or_none()
+    if row is None:
+        row = make(code=code, **values, **new)
+        session.add(row)
+        return row, (None, dict(values))
+    before = set_values(row, values)
+    return row, (before, {name: values[name] for name in before}) if before else None

@@ -235,6 +235,14 @@ def redirect_to(address: str) -> BaseResponse:
     return redirect(address, code=303)
 
 
+def csv_response(content: str, name: str) -> BaseResponse:
+    """A CSV file to be saved as `name`.csv."""
+    response = make_response(content.encode())
+    response.headers["Content-Type"] = "text/csv; charset=utf-8"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    return response
+
+
 def local_path(value: str | None, default: str = "/") -> str:
     """`value` if it is a plain path on this server, else `default` (attack cases RL-01, RL-02)."""
     if not value or not value.startswith("/") or value.startswith(("//", "/\\")) or len(value) > 2_048:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from identity.audit.kinds import Kind
 from identity.core.errors import Conflict, Invalid, NotFound
 from identity.core.record import Record
-from identity.core.rows import set_values
+from identity.core.rows import put_row, set_values
 from identity.core.unit import Unit
 from identity.directory.models import DirectorySource
 from identity.directory.settings import DirectorySettings
@@ -20,15 +20,9 @@ from identity.directory.writable import WRITABLE, why_not
 def put_directory(unit: Unit, code: str, values: Mapping[str, Any]) -> DirectorySource:
     """The source with this code has these values; made when it is new. The values are columns' names."""
     unit.require("write", "directory", code)
-    row = unit.db.execute(select(DirectorySource).where(DirectorySource.code == code)).scalar_one_or_none()
-    if row is None:
-        row = DirectorySource(code=code, created_at=unit.now, **values)
-        unit.db.add(row)
-        _changed(unit, row, None, values)
-        return row
-    before = set_values(row, values)
-    if before:
-        _changed(unit, row, before, {name: values[name] for name in before})
+    row, changed = put_row(unit.db, DirectorySource, code, values, created_at=unit.now)
+    if changed:
+        _changed(unit, row, *changed)
     return row
 
 

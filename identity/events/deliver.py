@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import exists, select
 from sqlalchemy.orm import aliased
 
+from identity.core.ending import ending
 from identity.core.errors import TesseraError
 from identity.core.fetch import post_form, post_json
 from identity.core.record import Actor
@@ -65,12 +66,14 @@ def deliver_due(units: Units, now: datetime, composers: Composers) -> int:
         due = _due(unit, now)
     if not due:
         return 0
+    ended = ending()
     with ThreadPoolExecutor(min(SENDERS, len(due)), "outbox") as pool:
-        outcomes = list(pool.map(lambda one: _post(one, now, composers), due))
+        outcomes = list(pool.map(lambda one: None if ended() else _post(one, now, composers), due))
+    sent = [(one, *outcome) for one, outcome in zip(due, outcomes, strict=True) if outcome is not None]
     with units.open(actor, now=now) as unit:
-        for one, (error, final) in zip(due, outcomes, strict=True):
+        for one, error, final in sent:
             _note(unit, one.id, error, final=final)
-    return sum(not error for error, _ in outcomes)
+    return sum(not error for _, error, _ in sent)
 
 
 def _due(unit: Unit, now: datetime) -> list[_Due]:

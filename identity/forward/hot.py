@@ -9,7 +9,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from identity.access.decide import Access, AccessRequest
 from identity.access.durable import DurableAccess
-from identity.apps import authenticate
+from identity.apps.authenticate import InvalidClient
+from identity.apps.caller import known_caller
 from identity.apps.registry import App, Registry
 from identity.audit.kinds import Kind
 from identity.audit.recorder import Recorder
@@ -65,10 +66,9 @@ class _Door:
     def _guarded(self, call: HotCall, handle: Callable[[HotCall, App, Target], HotResponse]) -> HotResponse:
         """What a proxy is answered that proved itself. Anything else is a 403: a 401 would send people to sign in."""
         try:
-            app = authenticate.application(self._registry.current(), call.header("Authorization"))
-        except authenticate.InvalidClient:
-            return self._refuse(call, Record(kind=Kind.CALLER_REFUSED, result="refused", reason="invalid_client"))
-        call.actor = authenticate.as_actor(app)
+            app = known_caller(call, self._registry, self._recorder)
+        except InvalidClient as error:
+            return _denied(error.code)
         try:
             return handle(call, app, wire.target(call, self._registry.current(), app))
         except Invalid as error:

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete
 
-from identity.access.checks import carry_out_waiting
+from identity.access.checks import carry_out_waiting, forget_rows
 from identity.access.decide import Access
 from identity.access.duty_report import report_due
 from identity.alarms.check import check
 from identity.audit.alarm import watch_gap
 from identity.audit.index import index_new
+from identity.audit.packs import Keys, forget_packs, make_waiting
 from identity.audit.retention import purge_buried, request_purges
 from identity.audit.upkeep import make_partitions, summarize
 from identity.core.db import Database
@@ -89,22 +90,34 @@ def tasks(
         Job("sessions", 1, end_sessions),
         Job("duties", 600, lambda now: report_due(units, settings.zone, now)),
         Job("policy-checks", 1, lambda now: carry_out_waiting(units, database, access, now)),
-        *_directories(units, settings),
         Job("purge", 60, purge),
         Job("keys", 3_600, rotate_keys),
         Job("leavers", 60, forget_leavers),
+        *_forgetting(units),
+        *_directories(units, settings),
+    ]
+
+
+def evidence_jobs(units: Units, database: Database, keys: Keys) -> list[Job]:
+    """Evidence packs: made when an anchored head covers them, kept for some days."""
+    return [
+        Job("evidence", 1, lambda now: make_waiting(units, database, keys, now)),
+        Job("evidence-kept", 3_600, lambda now: forget_packs(units, now)),
+    ]
+
+
+def _forgetting(units: Units) -> list[Job]:
+    """What names people and is kept for a while only."""
+    return [
+        Job("plans", 3_600, lambda now: forget_plans(units, now)),
+        Job("write-back-kept", 3_600, lambda now: forget_ended(units, now)),
+        Job("policy-check-rows", 3_600, lambda now: forget_rows(units, now)),
     ]
 
 
 def _directories(units: Units, settings: Settings) -> list[Job]:
     scheduler, writer = Scheduler(units, settings.zone), Writer(units)
-
-    def forget(now: datetime) -> None:
-        forget_plans(units, now)
-        forget_ended(units, now)
-
     return [
         Job("sync", 1, scheduler.tick, end=scheduler.close),
         Job("write-back", 1, writer.run, end=writer.close),
-        Job("plans", 3_600, forget),
     ]

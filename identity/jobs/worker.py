@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from identity.core.ending import end_when
 from identity.core.errors import Conflict, TesseraError
 from identity.core.lease import acquire, kept
 from identity.core.record import Actor
 from identity.core.unit import Units
 
 LEASE_S = 60
+STEP_S = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +35,20 @@ class Job:
     end: Callable[[], object] = lambda: None
 
 
+class _Stopped(Exception):
+    """The worker was stopped before this job began."""
+
+
 def work(units: Units, jobs: Sequence[Job], stop: threading.Event) -> None:
     """Run the jobs until `stop` is set, each on a thread of its own: a slow sync holds up no logout.
 
-    A failing job is logged and tried again when it is next due. Returns when all running ones have ended.
+    A failing job is logged and tried again when it is next due. Returns when all running ones have ended, which the
+    long ones do at their next safe point (`core.ending`).
     """
     holder = f"{socket.gethostname()}:{os.getpid()}"
     threads = [
-        threading.Thread(target=_repeat, args=(units, job, holder, stop), name=f"job-{job.name}") for job in jobs
+        threading.Thread(target=_repeat, args=(units, job, holder, stop, number * STEP_S), name=f"job-{job.name}")
+        for number, job in enumerate(jobs)
     ]
     for thread in threads:
         thread.start()
@@ -48,25 +56,30 @@ def work(units: Units, jobs: Sequence[Job], stop: threading.Event) -> None:
         thread.join()
 
 
-def _repeat(units: Units, job: Job, holder: str, stop: threading.Event) -> None:
+def _repeat(units: Units, job: Job, holder: str, stop: threading.Event, first_s: float) -> None:
+    end_when(stop.is_set)
+    # What runs seldom does not begin in the same instant: each would wait for the others' commits, a stop for all.
+    stop.wait(min(first_s, job.every_s / 10))
     while not stop.is_set():
         started = time.monotonic()
-        _run(units, job, holder)
+        _run(units, job, holder, stop)
         stop.wait(max(0.0, job.every_s - (time.monotonic() - started)))
     job.end()
 
 
-def _run(units: Units, job: Job, holder: str) -> None:
+def _run(units: Units, job: Job, holder: str, stop: threading.Event) -> None:
     try:
         if not job.exclusive:
             job.run(datetime.now(UTC))
             return
         actor = Actor.system(f"worker:{job.name}")
         with units.open(actor) as unit:
+            if stop.is_set():
+                raise _Stopped
             held = acquire(unit.db, f"job:{job.name}", holder, unit.now, LEASE_S)
         with kept(units, actor, held, LEASE_S):
             job.run(datetime.now(UTC))
-    except Conflict:
+    except (Conflict, _Stopped):
         return
     except TesseraError as error:
         _log.warning("job %s: %s", job.name, error)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from identity.core.db import Base, Fact, Json, Keyed
 
 _OPEN = text("rev_until IS NULL")
+_PRIMARY = text("is_primary AND rev_until IS NULL")
 
 
 def _one_open(name: str, *columns: str) -> Index:
@@ -206,6 +207,13 @@ class Employment(Fact, Base):
     __tablename__ = "employment"
     __table_args__ = (
         _one_open("uq_employment_open", "employment_id"),
+        Index(
+            "uq_employment_primary",
+            "user_id",
+            unique=True,
+            sqlite_where=_PRIMARY,
+            postgresql_where=_PRIMARY,
+        ),
         Index("ix_employment_number", "company_id", "employee_number"),
     )
 

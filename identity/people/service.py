@@ -79,11 +79,9 @@ def set_user_state(
     unit.require("write", "user", str(user_id))
     user = get_user(unit, user_id)
     before = current_state(unit, user_id)
-    if before is not None and (before.state, before.valid_until) == (
-        state,
-        valid_until,
-    ):
+    if before is not None and (before.state, before.valid_until) == (state, valid_until):
         return False
+    was = before.state if before else None
     unit.facts.put(
         unit.db,
         UserState,
@@ -96,7 +94,7 @@ def set_user_state(
         _changed(
             kind,
             user,
-            before={"state": before.state if before else None},
+            before={"state": was},
             after={
                 "state": state,
                 "cause": cause,
@@ -108,10 +106,8 @@ def set_user_state(
 
 
 def current_state(unit: Unit, user_id: UUID) -> UserState | None:
-    """The known state of an identity."""
-    return unit.db.execute(
-        select(UserState).where(UserState.user_id == user_id, UserState.rev_until.is_(None))
-    ).scalar_one_or_none()
+    """The known state of an identity, as this Unit leaves it."""
+    return unit.facts.current(unit.db, UserState, {"user_id": user_id})
 
 
 def update_profile(unit: Unit, user_id: UUID, profile: Profile) -> bool:

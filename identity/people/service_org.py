@@ -163,9 +163,10 @@ def place_codes(unit: Unit, org_unit_id: UUID) -> dict[str, str | None]:
 
 
 def _place(unit: Unit, org_unit_id: UUID) -> OrgPlacement:
-    return unit.db.execute(
-        select(OrgPlacement).where(OrgPlacement.org_unit_id == org_unit_id, OrgPlacement.rev_until.is_(None))
-    ).scalar_one()
+    place = unit.facts.current(unit.db, OrgPlacement, {"org_unit_id": org_unit_id})
+    if place is None:
+        raise LookupError(f"organisation unit {org_unit_id} has no place")
+    return place
 
 
 def find_org_unit(unit: Unit, code: str, tree: str = "administrative") -> OrgUnit | None:
@@ -235,13 +236,7 @@ def put_employment(unit: Unit, user_id: UUID, wanted: EmploymentInput) -> bool:
     position = put_position(unit, wanted.position) if wanted.position else None
     if wanted.employee_number:
         _check_employee_number(unit, company.id, wanted.employee_number, user.person_id)
-    known = unit.db.execute(
-        select(Employment).where(
-            Employment.user_id == user_id,
-            Employment.is_primary,
-            Employment.rev_until.is_(None),
-        )
-    ).scalar_one_or_none()
+    known = unit.facts.current(unit.db, Employment, {"user_id": user_id, "is_primary": True})
     values: dict[str, Any] = {
         "person_id": user.person_id,
         "user_id": user_id,
@@ -274,15 +269,8 @@ def put_employment(unit: Unit, user_id: UUID, wanted: EmploymentInput) -> bool:
 
 
 def _check_employee_number(unit: Unit, company_id: UUID, number: str, person_id: UUID) -> None:
-    other = unit.db.execute(
-        select(Employment.person_id).where(
-            Employment.company_id == company_id,
-            Employment.employee_number == number,
-            Employment.rev_until.is_(None),
-            Employment.person_id != person_id,
-        )
-    ).first()
-    if other:
+    same = unit.facts.all_current(unit.db, Employment, {"company_id": company_id, "employee_number": number})
+    if any(one.person_id != person_id for one in same):
         raise Conflict(
             f"The employee number {number!r} belongs to another person.",
             code="employee_number_taken",

@@ -7,6 +7,7 @@ from datetime import datetime, tzinfo
 from sqlalchemy import select
 
 from identity.access.decide import Access
+from identity.core.ending import ending
 from identity.core.errors import TesseraError
 from identity.core.i18n import gettext, speaking
 from identity.core.record import Actor
@@ -26,8 +27,10 @@ def make_due(units: Units, access: Access, now: datetime, zone: tzinfo) -> int:
     with units.open(ACTOR, write=False, now=now) as unit:
         rows = unit.db.execute(select(ReportSchedule).where(ReportSchedule.enabled)).scalars()
         waiting = [row.id for row in rows if due(row, now, zone)]
-    made = 0
+    made, ended = 0, ending()
     for schedule_id in waiting:
+        if ended():
+            break
         try:
             with units.open(ACTOR, now=now, reason="schedule") as unit:
                 row = unit.db.get_one(ReportSchedule, schedule_id)

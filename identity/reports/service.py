@@ -19,7 +19,7 @@ from identity.core.cron import has_passed
 from identity.core.errors import NotFound
 from identity.core.i18n import gettext
 from identity.core.record import Record
-from identity.core.rows import set_values
+from identity.core.rows import put_row
 from identity.core.unit import Unit
 from identity.reports.catalogue import REPORTS, Source
 from identity.reports.inputs import ScheduleInput
@@ -96,32 +96,23 @@ def get(unit: Unit, run_id: UUID) -> ReportRun:
 def put_schedule(unit: Unit, wanted: ScheduleInput, *, managed_by: str = "console") -> ReportSchedule:
     """The schedule with this code is as given; made when it is new."""
     unit.require("write", "setting", f"report/{wanted.code}")
-    row = unit.db.execute(select(ReportSchedule).where(ReportSchedule.code == wanted.code)).scalar_one_or_none()
     values: dict[str, Any] = {**wanted.model_dump(mode="json", exclude={"code"}), "managed_by": managed_by}
-    if row is None:
-        row = ReportSchedule(code=wanted.code, created_at=unit.now, **values)
-        unit.db.add(row)
-        _changed(unit, wanted.code, None, values)
-        return row
-    before = set_values(row, values)
-    if before:
-        _changed(unit, wanted.code, before, {name: values[name] for name in before})
+    row, changed = put_row(unit.db, ReportSchedule, wanted.code, values, created_at=unit.now)
+    if changed:
+        before, after = changed
+        unit.record(
+            Record(
+                kind=Kind.SCHEDULE_CHANGED,
+                result="success",
+                resource_type="report_schedule",
+                resource_id=wanted.code,
+                before=before,
+                after=after,
+            )
+        )
     return row
 
 
 def due(schedule: ReportSchedule, now: datetime, zone: tzinfo) -> bool:
     """Whether a time of its cron expression lies between the last making (or its creation) and `now`."""
     return has_passed(schedule.cron, schedule.last_made_at or schedule.created_at, now, zone)
-
-
-def _changed(unit: Unit, code: str, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
-    unit.record(
-        Record(
-            kind=Kind.SCHEDULE_CHANGED,
-            result="success",
-            resource_type="report_schedule",
-            resource_id=code,
-            before=before,
-            after=after,
-        )
-    )

@@ -233,6 +233,16 @@ class Mitigation(Fact, Base):
     """A mitigating control: one person may break one duty rule until `valid_until`, somebody watches it."""
 
     __tablename__ = "mitigation"
+    __table_args__ = (
+        Index(
+            "uq_mitigation_open",
+            "person_id",
+            "rule_id",
+            unique=True,
+            sqlite_where=_OPEN,
+            postgresql_where=_OPEN,
+        ),
+    )
 
     person_id: Mapped[UUID] = mapped_column(ForeignKey("person.id"), index=True)
     rule_id: Mapped[str]

@@ -29,7 +29,9 @@ def add_admin_grant(unit: Unit, wanted: AdminGrantInput) -> AdminGrant:
     unit.require("delegate", "admin_grant", wanted.holder, _properties(wanted))
     _check(unit, wanted)
     values = row_values(wanted)
-    for row in unit.db.execute(select(AdminGrant).where(AdminGrant.rev_until.is_(None))).scalars():
+    for row in unit.facts.all_current(
+        unit.db, AdminGrant, {"holder_kind": wanted.holder_kind, "holder_id": wanted.holder}
+    ):
         if all(getattr(row, name) == value for name, value in values.items()):
             return row
     made = AdminGrant(grant_id=new_id(), granted_by=unit.actor.id, **values)
@@ -41,13 +43,11 @@ def add_admin_grant(unit: Unit, wanted: AdminGrantInput) -> AdminGrant:
 
 def revoke_admin_grant(unit: Unit, grant_id: UUID) -> None:
     """It ends with the commit; what was granted by it stays. Raises `NotFound`."""
-    row = unit.db.execute(
-        select(AdminGrant).where(AdminGrant.grant_id == grant_id, AdminGrant.rev_until.is_(None))
-    ).scalar_one_or_none()
+    row = unit.facts.current(unit.db, AdminGrant, {"grant_id": grant_id})
     if row is None:
         raise NotFound("There is no such right to grant roles.")
     unit.require("revoke", "admin_grant", row.holder_id, _properties(input_of(row)))
-    unit.facts.close(AdminGrant, [row.id])
+    unit.facts.end(row)
     unit.facts.touch("assignment")
     _record(unit, Kind.ADMIN_GRANT_REVOKED, row)
 

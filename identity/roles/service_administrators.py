@@ -100,14 +100,7 @@ def is_administrator(unit: Unit, user_id: UUID) -> bool:
 
 
 def _assignment(unit: Unit, user_id: UUID, role: str) -> Assignment | None:
-    return unit.db.execute(
-        select(Assignment).where(
-            Assignment.holder_kind == "user",
-            Assignment.holder_id == user_id,
-            Assignment.role_key == role,
-            Assignment.rev_until.is_(None),
-        )
-    ).scalar_one_or_none()
+    return unit.facts.current(unit.db, Assignment, {"holder_kind": "user", "holder_id": user_id, "role_key": role})
 
 
 def _record(unit: Unit, kind: Kind, row: AdminProposal, user: User) -> None:

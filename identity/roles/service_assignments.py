@@ -46,9 +46,7 @@ def assign(unit: Unit, wanted: AssignmentInput, *, managed_by: str = "console") 
 
 def revoke(unit: Unit, assignment_id: UUID) -> None:
     """The assignment ends with the commit; raises `NotFound`, and `Refused` like `assign`."""
-    row = unit.db.execute(
-        select(Assignment).where(Assignment.assignment_id == assignment_id, Assignment.rev_until.is_(None))
-    ).scalar_one_or_none()
+    row = unit.facts.current(unit.db, Assignment, {"assignment_id": assignment_id})
     if row is None:
         raise NotFound("There is no such assignment.")
     properties = {
@@ -68,7 +66,7 @@ def revoke(unit: Unit, assignment_id: UUID) -> None:
 
 def end_assignment(unit: Unit, row: Assignment) -> None:
     """For callers that have decided already: the assignment ends with the commit."""
-    unit.facts.close(Assignment, [row.id])
+    unit.facts.end(row)
     _touch(unit, row)
     _record(unit, Kind.ASSIGNMENT_REVOKED, row)
 

@@ -29,7 +29,8 @@ from identity.roles.models import (
 
 def version_in_force(unit: Unit) -> int | None:
     """The version that decides, or None on an empty installation."""
-    return unit.db.execute(select(PolicyInForce.version).where(PolicyInForce.rev_until.is_(None))).scalar_one_or_none()
+    row = unit.facts.current(unit.db, PolicyInForce, {"slot": 1})
+    return row.version if row is not None else None
 
 
 def put_role(

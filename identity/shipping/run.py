@@ -20,8 +20,9 @@ import orjson
 from sqlalchemy import select, update
 
 from identity.audit.sentence import sentence
-from identity.audit.tail import read_tail
+from identity.audit.tail import TailReader
 from identity.core.db import Database
+from identity.core.ending import Ending, ending
 from identity.core.errors import Invalid, TesseraError, Unavailable
 from identity.core.secrets import read_secret
 from identity.shipping import ecs
@@ -87,7 +88,8 @@ class Shipper:
             targets = connection.execute(select(ShipTarget.__table__).where(ShipTarget.enabled)).all()
         for gone in self._open.keys() - {target.id for target in targets}:
             self._open.pop(gone).sender.close()
-        threads = [threading.Thread(target=self._serve, args=(target, now)) for target in targets]
+        ended = ending()
+        threads = [threading.Thread(target=self._serve, args=(target, now, ended)) for target in targets]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -97,7 +99,7 @@ class Shipper:
         for one in self._open.values():
             one.sender.close()
 
-    def _serve(self, target: Any, now: datetime) -> None:
+    def _serve(self, target: Any, now: datetime, ended: Ending) -> None:
         made_from = (target.kind, target.settings, target.secret_ref)
         known = self._open.get(target.id)
         if known is not None and known.made_from != made_from:
@@ -108,7 +110,7 @@ class Shipper:
         try:
             if known is None:
                 known = self._open[target.id] = _Open(open_sender(*made_from), made_from)
-            self._ship(target, known.sender)
+            self._ship(target, known.sender, ended)
             known.failures, known.next_at = 0, 0.0
         except TesseraError as error:
             if known is not None:
@@ -116,11 +118,11 @@ class Shipper:
                 known.next_at = time.monotonic() + min(2.0**known.failures, PAUSE_MAX_S)
             self._failed(target, error, now)
 
-    def _ship(self, target: Any, sender: Sender) -> None:
-        position, until = target.position, time.monotonic() + BUDGET_S
-        while time.monotonic() < until:
+    def _ship(self, target: Any, sender: Sender, ended: Ending) -> None:
+        position, until, reader = target.position, time.monotonic() + BUDGET_S, TailReader(BATCH)
+        while time.monotonic() < until and not ended():
             with self._database.read() as connection:
-                tail = read_tail(connection, position, BATCH, datetime.now(UTC))
+                tail = reader.read(connection, position, datetime.now(UTC))
             if tail.rows:
                 bodies = [orjson.loads(row.body) for row in tail.rows]
                 sender.send([ecs.document(body, sentence(body)) for body in bodies])

@@ -20,6 +20,7 @@ from identity.directory.factory import open_directory
 from identity.directory.models import DirectorySource
 from identity.directory.settings import DirectorySettings
 from identity.directory.transform import Transformer
+from identity.sync.apply import Progress
 from identity.sync.known import load_known, scope_of
 from identity.sync.models import SyncState
 from identity.sync.plan_users import make
@@ -40,10 +41,11 @@ _log = logging.getLogger(__name__)
 class Watcher(threading.Thread):
     """Watches one live source until it is stopped, paused, no longer live, or changed; on one node at a time."""
 
-    def __init__(self, units: Units, code: str) -> None:
+    def __init__(self, units: Units, code: str, progress: Progress | None = None) -> None:
         super().__init__(name=f"watch-{code}", daemon=True)
         self._units = units
         self._code = code
+        self._progress = progress
         self._actor = Actor.system(f"sync:{code}")
         self._ended = threading.Event()
         self._directory: Any = None
@@ -142,7 +144,7 @@ class Watcher(threading.Thread):
         try:
             return self._directory.mark()
         except TesseraError:
-            run_source(self._units, self._code, self._actor)
+            run_source(self._units, self._code, self._actor, progress=self._progress)
             raise
 
     def _bring_up_to_date(self, held: Held) -> bool:
@@ -153,7 +155,8 @@ class Watcher(threading.Thread):
         if self._is_nothing_new():
             failed = 0
         else:
-            done = run_source(self._units, self._code, self._actor, full=False if self._delta else None)
+            full = False if self._delta else None
+            done = run_source(self._units, self._code, self._actor, full=full, progress=self._progress)
             if done.state != "applied":
                 return False
             failed = done.failed

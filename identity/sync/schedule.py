@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import datetime, timedelta, tzinfo
 
 from sqlalchemy import select
 
 from identity.core.cron import has_passed
-from identity.core.errors import Conflict, TesseraError
+from identity.core.errors import Conflict, TesseraError, Unavailable
 from identity.core.record import Actor
 from identity.core.unit import Unit, Units
 from identity.directory.models import DirectorySource
@@ -20,6 +21,7 @@ from identity.sync.run import run_source
 PATIENCE_MAX = timedelta(minutes=5)
 RETRY = timedelta(minutes=1)
 RETRY_MAX = timedelta(hours=1)
+GRACE_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Scheduler:
         self._zone = zone
         self._running: dict[str, threading.Thread] = {}
         self._watchers: dict[str, Watcher] = {}
+        self._impatient = threading.Event()
 
     def tick(self, now: datetime) -> None:
         """Start every enabled source whose time has come and that does not run here already."""
@@ -46,7 +49,7 @@ class Scheduler:
                 thread.start()
         for code in live:
             if not self.watches(code):
-                self._watchers[code] = Watcher(self._units, code)
+                self._watchers[code] = Watcher(self._units, code, self._go_on)
                 self._watchers[code].start()
 
     def watches(self, code: str) -> bool:
@@ -54,15 +57,25 @@ class Scheduler:
         return _is_alive(self._watchers.get(code))
 
     def close(self) -> None:
-        """Start nothing more, end the watchers, and wait for the runs under way."""
+        """Start nothing more, end the watchers, and wait for the runs under way. Those that take longer stop where they
+        are after GRACE_S, between two stages or slices: the next run goes on from there."""
         for watcher in self._watchers.values():
             watcher.stop()
-        for thread in (*self._running.values(), *self._watchers.values()):
+        threads = [*self._running.values(), *self._watchers.values()]
+        until = time.monotonic() + GRACE_S
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        self._impatient.set()
+        for thread in threads:
             thread.join()
+
+    def _go_on(self, *_: object) -> None:
+        if self._impatient.is_set():
+            raise Unavailable("The process was stopped.")
 
     def _run(self, code: str, way: str) -> None:
         try:
-            run_source(self._units, code, Actor.system(f"sync:{code}"), mode=way)
+            run_source(self._units, code, Actor.system(f"sync:{code}"), mode=way, progress=self._go_on)
         except Conflict:
             return
         except TesseraError as error:

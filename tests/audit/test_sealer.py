@@ -70,7 +70,7 @@ def test_the_note_of_a_head_is_in_the_file_and_opens_with_the_public_key(proof: 
     with proof.world.database.read() as connection:
         row = connection.execute(select(AuditHead.__table__)).one()
         anchored = connection.execute(select(AuditAnchor.target, AuditAnchor.size)).all()
-    assert stored_note(row.size, row.root, row.at, row.signature) == (head, note)
+    assert stored_note(row) == (head, note)
     assert row.anchored_at == NOW
     assert anchored == [("file", head.size)]
 

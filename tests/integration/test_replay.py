@@ -109,10 +109,9 @@ class Changes:
         assign(unit, wanted)
 
     def revocation(self, unit: Unit) -> None:
-        query = select(Assignment.assignment_id).where(Assignment.rev_until.is_(None)).limit(1)
-        found = unit.db.execute(query.order_by(Assignment.assignment_id)).scalar_one_or_none()
-        if found and all(found not in ids for ids in unit.facts.closed.values()):
-            revoke(unit, found)
+        found = unit.facts.all_current(unit.db, Assignment, {})
+        if found:
+            revoke(unit, min(one.assignment_id for one in found))
 
     def rules(self, unit: Unit) -> None:
         version = version_in_force(unit)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from datetime import datetime
 
-from identity.core.lease import acquire
+from sqlalchemy import select
+
+from identity.access import checks
+from identity.access.decide import Access
+from identity.core.ending import end_when
+from identity.core.lease import Lease, acquire
 from identity.core.unit import Units
+from identity.events.deliver import Composers, deliver_due
+from identity.events.models import OutboxMessage
+from identity.events.outbox import send
 from identity.jobs.worker import Job, work
+from identity.roles.models_drafts import PolicyCheck
+from identity.roles.service_policy import version_in_force
 from tests.world import World
 
 
@@ -56,3 +67,42 @@ def test_a_job_of_another_node_is_left_alone(world: World) -> None:
     ran, done = [], threading.Event()
     run_until(world, [Job("taken", 0.01, ran.append), Job("free", 0.01, lambda _: done.set())], done)
     assert ran == []
+
+
+class StoppedMeanwhile(threading.Event):
+    """Is set once somebody has looked."""
+
+    def is_set(self) -> bool:
+        before = super().is_set()
+        self.set()
+        return before
+
+
+def test_a_job_that_waits_for_its_turn_when_the_worker_stops_does_not_begin(world: World) -> None:
+    ran: list[datetime] = []
+    work(world.things[Units], [Job("waits", 60, ran.append)], StoppedMeanwhile())
+    assert ran == []
+    with world.database.read() as connection:
+        assert connection.execute(select(Lease.name).where(Lease.name == "job:waits")).first() is None
+
+
+def test_what_takes_long_ends_at_its_next_safe_point_and_goes_on_later(world: World) -> None:
+    with world.unit() as unit:
+        send(unit, "logout", "http://127.0.0.1:9/nobody", {}, "key")
+        check = checks.ask(unit, "replay", 0, version_in_force(unit) or 0, 1)
+        now = unit.now
+    arguments = world.units, world.database, world.things[Access]
+
+    def stopped() -> None:
+        end_when(lambda: True)
+        assert deliver_due(world.units, now, Composers()) == 0
+        checks.carry_out_waiting(*arguments, now)
+
+    contextvars.copy_context().run(stopped)
+    with world.unit() as unit:
+        message = unit.db.execute(select(OutboxMessage)).scalar_one()
+        assert (message.state, message.attempts) == ("waiting", 0)
+        assert unit.db.get_one(PolicyCheck, check.id).state == "queued"
+    checks.carry_out_waiting(*arguments, now)
+    with world.unit() as unit:
+        assert unit.db.get_one(PolicyCheck, check.id).state == "done"

@@ -66,8 +66,12 @@ def reached(module: str, name: str, seen: set[tuple[str, str]] | None = None) ->
 
 def changes(node: ast.AST) -> bool:
     """Whether this code writes: a fact, a row added or deleted, a statement that inserts, updates or deletes."""
+    only_read = {
+        one.value for one in ast.walk(node) if isinstance(one, ast.Attribute) and one.attr in {"current", "all_current"}
+    }
     for one in ast.walk(node):
-        if isinstance(one, ast.Attribute) and one.attr == "facts" and getattr(one.value, "id", "") == "unit":
+        is_facts = isinstance(one, ast.Attribute) and one.attr == "facts" and getattr(one.value, "id", "") == "unit"
+        if is_facts and one not in only_read:
             return True
         if isinstance(one, ast.Call):
             name = getattr(one.func, "id", getattr(one.func, "attr", ""))

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from identity.core.secrets import new_id
+from identity.people.service_groups import get_group
+from identity.roles.models import Assignment
 from tests.integration.console.conftest import Console
 
 BY_HAND = {"reason": "asked for by the head", "reference": "T-1"}
@@ -83,6 +86,16 @@ def test_a_form_that_is_not_complete_is_a_400_and_names_the_field(console: Conso
     for path, form, status in cases:
         answer = security.post(path, **form)
         assert answer.status_code == status, (path, form, answer.status_code)
+
+
+def test_only_people_are_shown_as_administrators(console: Console) -> None:
+    """No service gives a group such a role; a row that does is nobody's."""
+    with console.unit() as unit:
+        row = {"holder_id": get_group(unit, "staff").id, "role_key": "tessera:audit-admin", "granted_by": "nobody"}
+        unit.facts.add(Assignment(assignment_id=new_id(), holder_kind="group", **row))
+    page = console.visitor("secadmin").get("/admin/administrators")
+    assert page.status_code == 200
+    assert "auditor" in page.text
 
 
 def test_a_control_is_accepted_reported_and_ended(console: Console) -> None:

@@ -171,6 +171,24 @@ def test_with_too_much_unsent_it_asks(served: World) -> None:
         assert sum(row.resource_id == "c1" for row in found) == most
 
 
+def test_a_decision_that_the_server_cannot_read_does_not_keep_the_others_back(served: World) -> None:
+    sub = served.sub(served.person("zhang", "staff"))
+    edge = edge_of(served, Clock(), unsent_max=6)
+    too_large = {"note": "x" * 1_048_576}
+    assert [edge.ask(sub, READ, context).permit for context in ({}, too_large, {}, {})] == [True] * 4
+    for unspeakable in (object(), float("nan")):
+        answer = edge.ask(sub, Question("read", "claim", "c1", {"note": unspeakable}))
+        assert (answer.permit, answer.reason) == (False, "request_invalid"), "nobody could be told of a yes"
+    assert edge.send()
+    assert sum(len(one["data"]["items"]) for one in reported(served)) == 3
+    assert len(edge.aside) == 1
+    assert edge.ask(sub, READ, too_large).permit
+    assert edge.send()
+    for _ in range(5):
+        edge.ask(sub, READ)
+    assert asked(served) == 1, "what was set aside still counts as unsent"
+
+
 def test_policies_alone_need_no_server_package(tmp_path: Path) -> None:
     """As `docs/policy.md` says: the folder and one package."""
     shutil.copytree(ROOT / "policies", tmp_path / "policies", ignore=shutil.ignore_patterns("__pycache__"))

@@ -16,7 +16,7 @@ from sqlalchemy import func, select, update
 from identity.alarms.check import check
 from identity.alarms.models import Alarm
 from identity.audit.index import index_new
-from identity.core.errors import Conflict, NotFound
+from identity.core.errors import Conflict, NotFound, Unavailable
 from identity.core.lease import Lease, acquire, release
 from identity.core.record import Actor
 from identity.people.models import GroupEdge, Membership, PersonProfile, SourceAccount, UserState
@@ -45,6 +45,28 @@ def staffed(company: Company) -> Company:
 def leave(company: Company, many: int) -> None:
     for n in range(many):
         company.source.disable(f"user{n}")
+
+
+def test_a_group_that_leaves_another_or_gets_another_name_gives_no_role_by_it(staffed: Company) -> None:
+    source = staffed.source
+    assert isinstance(source, LdifSource)
+    staff = [f"user{n}" for n in range(6)]
+    source.group("office", "user6")
+    source.group("staff", *staff, "@office")
+    staffed.sync()
+    assert staffed.may("user6", "submit")
+    source.group("staff", *staff)
+    staffed.sync()
+    assert not staffed.may("user6", "submit")
+    assert staffed.may("user0", "submit")
+    source.rename_group("staff", "people")
+    staffed.sync()
+    assert not staffed.may("user0", "submit"), "mapping rows name groups"
+    told = [one["data"]["group"] for one in staffed.world.records() if one["kind"] in CHANGED]
+    assert told == ["staff", "people"]
+
+
+CHANGED = {"people.group.unnested", "people.group.changed"}
 
 
 def run_row(company: Company, run_id: Any) -> SyncRun:
@@ -306,3 +328,31 @@ def test_an_alarm_tells_of_a_held_run(staffed: Company) -> None:
         alarm = connection.execute(select(Alarm.__table__).where(Alarm.rule == "sync-stopped")).one()
     assert alarm.key == "directory:hq"
     assert alarm.detail["run"] == str(held.run_id)
+
+
+def test_a_run_that_is_told_to_stop_is_finished_by_the_next_one(company: Company) -> None:
+    company.source.add("zhang", o="XH01")
+    company.source.group("staff", "zhang")
+
+    def stop(stage: str, _done: int) -> None:
+        if stage == "applied":
+            raise Unavailable("The process was stopped.")
+
+    stopped = company.sync(progress=stop)
+    assert run_row(company, stopped.run_id).state == "applying"
+    assert company.sync().state == "applied"
+    assert run_row(company, stopped.run_id).state == "applied"
+    assert company.states() == {"zhang": "active"}
+
+
+def test_what_a_stopped_scheduler_still_runs_goes_no_further(company: Company) -> None:
+    company.connect("hq", company.source, interval_s=60)
+    scheduler = Scheduler(company.world.units, UTC)
+    scheduler.close()
+    with company.world.unit() as unit:
+        now = unit.now
+    scheduler.tick(now)
+    scheduler.close()
+    with company.world.unit() as unit:
+        run = unit.db.execute(select(SyncRun)).scalar_one()
+        assert (run.state, run.error) == ("failed", "The process was stopped.")
