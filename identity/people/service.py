@@ -72,14 +72,16 @@ def set_user_state(
     cause: str,
     valid_until: datetime | None = None,
 ) -> bool:
-    """The identity is active, disabled or deleted from now on; False when it was so already.
+    """The identity is active, disabled or deleted from now on; False when it was so already, for the same cause.
 
-    A disabled or deleted identity's sessions, tokens and decisions end with the next use.
+    A disabled or deleted identity's sessions, tokens and decisions end with the next use. The cause tells who may make
+    it active again: what a person disabled, no directory enables.
     """
     unit.require("write", "user", str(user_id))
     user = get_user(unit, user_id)
     before = current_state(unit, user_id)
-    if before is not None and (before.state, before.valid_until) == (state, valid_until):
+    same = before is not None and (before.state, before.valid_until) == (state, valid_until)
+    if before is not None and same and (state == "active" or before.cause == cause):
         return False
     was = before.state if before else None
     unit.facts.put(
