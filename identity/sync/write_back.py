@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 _WHERE = (
     select(
         *(WriteBack.id, WriteBack.field, WriteBack.value, WriteBack.expected, WriteBack.asked_at),
-        *(SourceAccount.immutable_id, SourceAccount.status, User.login, User.id.label("user_id"), User.person_id),
+        *(SourceAccount.immutable_id, User.login, User.id.label("user_id"), User.person_id),
         DirectorySource.id.label("source_id"),
         *(DirectorySource.code, DirectorySource.kind, DirectorySource.settings, DirectorySource.secret_ref),
         DirectorySource.write_back,
@@ -66,7 +66,7 @@ class Writer:
 
     def run(self, now: datetime) -> int:
         """Write what is due, each source's values one after the other; the number written. A source that does not
-        answer holds up no other one, and a paused one waits for a person as its runs do."""
+        answer is asked once, beside the others; a paused one waits for a person as its runs do."""
         with self._units.open(ACTOR, write=False, now=now) as unit:
             due = unit.db.execute(
                 _WHERE.where(
