@@ -26,6 +26,7 @@ from identity.roles.models import HeldGain
 from identity.roles.service_assignments import assign, bootstrap_administrator
 from identity.roles.service_duties import library, mitigate, release_gain
 from identity.roles.service_policy import change_rules, load_rules, version_in_force
+from tests.servers.templates import Address, Templates
 from tests.world import COMPANY, World, with_files
 
 PAIR = {"pair": "P13", "a": ["expense:cashier"], "b": [["erp", "voucher", "post"]]}
@@ -63,8 +64,8 @@ TOWN: dict[str, Any] = {
 
 
 @pytest.fixture
-def town(database_url: str, tmp_path: Path) -> Iterator[World]:
-    made = World(database_url, tmp_path, TOWN)
+def town(database_url: Address, tmp_path: Path, templates: Templates) -> Iterator[World]:
+    made = templates.world(database_url, tmp_path, TOWN)
     yield made
     made.close()
 
