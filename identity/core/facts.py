@@ -56,7 +56,7 @@ class FactChanges:
     """The fact and cache changes of one Unit, held until it commits."""
 
     added: list[Fact] = field(default_factory=list)
-    bulk: dict[type[Fact], list[dict[str, Any]]] = field(default_factory=dict)
+    bulk: dict[type[Fact], list[Mapping[str, Any]]] = field(default_factory=dict)
     closed: dict[type[Fact], list[UUID]] = field(default_factory=dict)
     touched: dict[str, dict[str, None] | None] = field(default_factory=dict)
 
