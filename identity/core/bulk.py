@@ -64,8 +64,8 @@ def insert_columns(connection: Connection, model: type[Base | Fact], values: Map
 
 
 def new_keys(count: int) -> list[Any]:
-    """Keys as of `new_id`, for rows that nobody names before they are written: an eighth of the cost. They are no `UUID`,
-    but have its `hex`, by which they are written."""
+    """Keys as of `new_id`, for rows that nobody names before they are written: an eighth of the cost. They are no
+    `UUID`, but have its `hex`, by which they are written."""
     return [uuid_utils.uuid7() for _ in range(count)]
 
 

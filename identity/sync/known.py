@@ -6,13 +6,13 @@ For a reading that gives only what changed, only what its entries could touch is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Text, cast, func, select
 from sqlalchemy.orm import aliased
 
 from identity.core.bulk import one_of
@@ -38,6 +38,7 @@ from identity.sync.models import SyncDecision
 from identity.sync.plan import PROFILE, Decision, KnownDirectory, KnownGroup, KnownUser, Other, Values, end_of
 
 CHUNK = 500
+ROWS = 5_000
 SCOPE_MAX = 20_000
 
 
@@ -75,7 +76,7 @@ def scope_of(reading: Reading, settings: DirectorySettings) -> Scope | None:
 def load_known(connection: Connection, source_id: UUID, scope: Scope | None = None) -> KnownDirectory:
     """Read the source's accounts (those in `scope`), groups and departments, and what new entries could collide
     with."""
-    users, logins, numbers = _people(connection, source_id, scope)
+    users, logins, numbers, keys = _people(connection, source_id, scope)
     decisions = select(SyncDecision.immutable_id, SyncDecision.action, SyncDecision.user_id)
     return KnownDirectory(
         users=users,
@@ -83,6 +84,7 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
         departments=_departments(connection, source_id),
         logins=logins,
         numbers=numbers,
+        members=_members(connection, source_id, keys, None if scope is None else keys),
         group_names=frozenset(
             connection.execute(select(Group.name).where(Group.source_id.is_distinct_from(source_id))).scalars()
         ),
@@ -114,59 +116,70 @@ def _count(connection: Connection, source_id: UUID) -> tuple[int, int]:
 
 def _people(
     connection: Connection, source_id: UUID, scope: Scope | None
-) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers]:
+) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers, dict[UUID, list[str]]]:
+    """The source's accounts, everybody else by login, all by employee number, and the accounts of each identity."""
     accounts = _accounts(connection, source_id, scope)
     missing = _missing(connection, source_id)
     strangers = _strangers(connection, scope) if scope else set()
     ids = {user_id for user_id, _ in accounts.values()} | strangers if scope else None
     shared = _shared(connection, source_id, ids)
-    jobs = _jobs(connection, ids)
-    memberships = _memberships(connection, source_id, ids)
-    rows = {row.id: row for row in _chosen(connection, _USERS, User.id, ids)}
-    persons: dict[UUID, str] = {}
-    for key, (user_id, _) in accounts.items():
-        persons.setdefault(rows[user_id].person_id, key)
-    if scope:
-        bosses = {job.manager_person_id for job in jobs.values() if job.manager_person_id} - persons.keys()
-        persons |= _keys(connection, source_id, bosses)
-    users: dict[str, KnownUser] = {}
-    owners: dict[UUID, str] = {}
-    for key, (user_id, dn) in accounts.items():
-        row, job = rows[user_id], jobs.get(user_id)
-        owners[user_id] = key
-        held, led = shared.get(user_id, _ALONE)
-        values: dict[str, Any] = {
-            "login": row.login,
-            "dn": dn,
-            "valid_until": end_of(row.valid_until),
-            "name": row.name,
-            "family_name": row.family_name,
-            "given_name": row.given_name,
-            "mail": row.mail,
-            "phone": row.phone,
-            "company": job.company if job else None,
-            "department": job.department if job else None,
-            "position": job.position if job else None,
-            "employee_number": job.employee_number if job else None,
-            "manager": persons.get(job.manager_person_id) if job and job.manager_person_id else None,
-        }
-        groups, active = memberships.get(user_id, _NOTHING), row.state == "active"
-        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), user_id not in shared)
     forests = _forests(connection, source_id, ids)
+    jobs = _jobs(connection, ids)
+    keys: dict[UUID, list[str]] = {}
+    for key, (user_id, _) in accounts.items():
+        keys.setdefault(user_id, []).append(key)
+    users: dict[str, KnownUser] = {}
+    persons: dict[UUID, str] = {}
+    logins: dict[str, Other] = {}
+    numbers: Numbers = {}
+    for row in _chosen(connection, _USERS, User.id, ids):
+        mine, job, active = keys.get(row.id, ()), jobs.get(row.id, _JOBLESS), row.state == "active"
+        held, led = shared.get(row.id, _ALONE)
+        for key in mine:
+            persons.setdefault(row.person_id, key)
+            values = {
+                "login": row.login,
+                "dn": accounts[key][1],
+                "valid_until": end_of(row.valid_until),
+                "name": row.name,
+                "family_name": row.family_name,
+                "given_name": row.given_name,
+                "mail": row.mail,
+                "phone": row.phone,
+                "company": job.company,
+                "department": job.department,
+                "position": job.position,
+                "employee_number": job.employee_number,
+                "manager": None,
+            }
+            users[key] = KnownUser(row.id, active, values, held, led, missing.get(key), row.id not in shared)
+        if not mine or job.employee_number:
+            other = Other(row.id, row.login, active, forests.get(row.id, _NOTHING), row.mail, row.name)
+            if not mine:
+                logins[fold_login(row.login)] = other
+            if job.employee_number:
+                numbers[job.company, job.employee_number] = other, mine[-1] if mine else None
+    if scope:
+        bosses = {job.manager for job in jobs.values() if job.manager} - persons.keys()
+        persons |= _keys(connection, source_id, bosses)
+    for user in users.values():
+        boss = jobs.get(user.user_id, _JOBLESS).manager
+        if boss:
+            user.values["manager"] = persons.get(boss)
+    return users, logins, numbers, keys
 
-    def other(user_id: UUID) -> Other:
-        row = rows[user_id]
-        return Other(user_id, row.login, row.state == "active", forests.get(user_id, _NOTHING), row.mail, row.name)
 
-    logins = {fold_login(row.login): other(row.id) for row in rows.values() if row.id not in owners}
-    numbers: Numbers = {
-        (job.company, job.employee_number): (other(user_id), owners.get(user_id))
-        for user_id, job in jobs.items()
-        if job.employee_number and user_id in rows
-    }
-    return users, logins, numbers
+class _Job(NamedTuple):
+    """An employment, units and position by code, the manager by person."""
+
+    company: str | None
+    department: str | None
+    position: str | None
+    employee_number: str | None
+    manager: UUID | None
 
 
+_JOBLESS = _Job(None, None, None, None, None)
 _NOTHING: frozenset[str] = frozenset()
 _ALONE: tuple[frozenset[str], bool] = (_NOTHING, True)
 
@@ -174,7 +187,9 @@ _ALONE: tuple[frozenset[str], bool] = (_NOTHING, True)
 def _chosen(connection: Connection, query: Any, column: Any, values: Collection[Any] | None) -> Iterator[Any]:
     """The query's rows, all or those whose column has one of these values."""
     if values is None:
-        yield from connection.execute(query)
+        # Many rows at a time: the driver takes each by itself else.
+        for rows in connection.execute(query).partitions(ROWS):
+            yield from rows
         return
     wanted = list(values)
     for start in range(0, len(wanted), CHUNK):
@@ -186,7 +201,7 @@ def _accounts(connection: Connection, source_id: UUID, scope: Scope | None) -> d
     query = select(SourceAccount.immutable_id, SourceAccount.user_id, SourceAccount.dn).where(
         SourceAccount.source_id == source_id
     )
-    found: Iterable[Any] = connection.execute(query) if scope is None else ()
+    found: Iterable[Any] = _chosen(connection, query, None, None) if scope is None else ()
     if scope:
         by_login = query.join(User, User.id == SourceAccount.user_id)
         members = (
@@ -248,23 +263,25 @@ _USERS = (
 )
 
 
-def _jobs(connection: Connection, ids: Collection[UUID] | None) -> dict[UUID, Any]:
+def _jobs(connection: Connection, ids: Collection[UUID] | None) -> dict[UUID, _Job]:
     company, unit = aliased(OrgUnit), aliased(OrgUnit)
     query = (
         select(
-            Employment.user_id,
-            Employment.employee_number,
-            Employment.manager_person_id,
-            company.code.label("company"),
-            unit.code.label("department"),
-            Position.code.label("position"),
+            *(Employment.user_id, company.code, unit.code, Position.code),
+            *(Employment.employee_number, Employment.manager_person_id),
         )
         .join(company, company.id == Employment.company_id)
         .outerjoin(unit, unit.id == Employment.org_unit_id)
         .outerjoin(Position, Position.id == Employment.position_id)
         .where(Employment.is_primary, Employment.rev_until.is_(None), Employment.user_id.is_not(None))
     )
-    return {row.user_id: row for row in _chosen(connection, query, Employment.user_id, ids)}
+    # A thousand people of a department share the text of its code.
+    texts: dict[str | None, str | None] = {}
+    once = texts.setdefault
+    return {
+        user_id: _Job(once(a, a), once(b, b), once(c, c), number, manager)
+        for user_id, a, b, c, number, manager in _chosen(connection, query, Employment.user_id, ids)
+    }
 
 
 def _shared(
@@ -324,18 +341,27 @@ def _forests(connection: Connection, source_id: UUID, ids: Collection[UUID] | No
     return {user_id: frozenset(forests) for user_id, forests in found.items()}
 
 
-def _memberships(
-    connection: Connection, source_id: UUID, ids: Collection[UUID] | None
-) -> Mapping[UUID, frozenset[str]]:
+def _members(
+    connection: Connection, source_id: UUID, keys: Mapping[UUID, Sequence[str]], ids: Collection[UUID] | None
+) -> dict[str, frozenset[str]]:
+    """Who is in each group of the source, of these identities or of all; by immutable ids.
+
+    The database joins the members of a group into one text: half a million rows cost ten times what their groups do.
+    """
+    if not keys:
+        return {}
+    by_text = {user_id.hex: mine for user_id, mine in keys.items()}
     query = (
-        select(Membership.user_id, Group.immutable_id)
+        select(Group.immutable_id, func.aggregate_strings(cast(Membership.user_id, Text), " "))
         .join(Group, Group.id == Membership.group_id)
         .where(Membership.rev_until.is_(None), Group.source_id == source_id)
+        .group_by(Group.immutable_id)
     )
-    found: dict[UUID, list[str]] = defaultdict(list)
-    for user_id, key in _chosen(connection, query, Membership.user_id, ids):
-        found[user_id].append(key)
-    return {user_id: frozenset(keys) for user_id, keys in found.items()}
+    found: dict[str, set[str]] = defaultdict(set)
+    for group, texts in _chosen(connection, query, Membership.user_id, ids):
+        for text in texts.replace("-", "").split(" "):
+            found[group].update(by_text.get(text, ()))
+    return {group: frozenset(members) for group, members in found.items()}
 
 
 def _groups(connection: Connection, source_id: UUID) -> dict[str, KnownGroup]:

@@ -44,15 +44,17 @@ def known(*entries: DirectoryEntry, active: bool = True, **more: Any) -> KnownDi
         for one in plan.changes
         if one.kind == "user_add"
     }
-    joined = {one.immutable_id: frozenset(one.after["groups"]) for one in plan.changes if one.kind == "user_add"}
-    users = {key: replace(one, groups=joined[key]) for key, one in users.items()}
+    joined = [
+        (group, one.immutable_id) for one in plan.changes if one.kind == "user_add" for group in one.after["groups"]
+    ]
+    members = {group: frozenset(key for name, key in joined if name == group) for group, _ in joined}
     groups = {
         one.immutable_id: KnownGroup(one.after["name"], one.after["title"], one.after["dn"])
         for one in plan.changes
         if one.kind == "group_add"
     }
     units = {one.immutable_id: dict(one.after) for one in plan.changes if one.kind == "department_add"}
-    return KnownDirectory(users=users, groups=groups, departments=units, **more)
+    return KnownDirectory(users=users, groups=groups, departments=units, members=members, **more)
 
 
 def plan_of(*entries: DirectoryEntry, held: KnownDirectory | None = None, **reading: Any) -> SyncPlan:
