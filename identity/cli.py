@@ -188,7 +188,7 @@ def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str 
         outcome = review.retry(use(Units), run_id, actor)
     else:
         chosen = Only(login=only) if only else None
-        outcome = run_source(use(Units), source, actor, mode=mode, full=full, only=chosen)
+        outcome = run_source(use(Units), source, actor, mode=mode, full=full or None, only=chosen)
     click.echo(f"{source}: {outcome.state} {outcome.counts}")
     if outcome.error:
         raise click.ClickException(outcome.error)

@@ -67,8 +67,11 @@ _values = attrgetter(*_FIELDS)
 
 
 def _one(call: Call, record: Record, common: dict[str, Any], at: str, revision: int | None) -> Stored:
-    body = common | {name: value for name, value in zip(_FIELDS, _values(record), strict=True) if value is not None}
+    body = common.copy()
     body["result"] = record.result
+    for name, value in zip(_FIELDS, _values(record), strict=True):
+        if value is not None:
+            body[name] = value
     if record.reason:
         body["reason"] = record.reason
     if revision is not None and "facts_revision" not in body:
@@ -105,7 +108,7 @@ def _salted(values: Mapping[str, str]) -> tuple[dict[str, str], tuple[tuple[str,
 def lead(record_id: UUID, at: str) -> bytes:
     """The 88 bytes with which every body begins: id and time. Then come kind and, where there are any, the hashes of
     personal values, and behind them the rest by name; so a verifier need not parse it."""
-    return f'{{"id":"{record_id}","at":"{at}","kind":"'.encode()
+    return b'{"id":%b,"at":"%b","kind":"' % (orjson.dumps(record_id), at.encode())
 
 
 def _default(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 
 
 class Kind(StrEnum):
@@ -160,6 +161,7 @@ _CLASS_OF_AREA: Mapping[str, str] = {
 CLASSES = tuple(sorted(set(_CLASS_OF_AREA.values())))
 
 
+@cache
 def class_of(kind: str) -> str:
     """The retention class of a kind."""
     return _CLASS_OF_AREA[kind.partition(".")[0]]

@@ -58,7 +58,7 @@ def sync_run(code: str) -> Response:
     login = request.form.get("login", "").strip()[:128]
     only = Only(login=login) if login else None
     way = "apply" if mode == "full" else mode
-    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full", only=only)
+    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full" or None, only=only)
     return redirect_to(f"/admin/sync/runs/{outcome.run_id}")
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 from ldap3 import BASE
 from ldap3.protocol.microsoft import dir_sync_control, show_deleted_control
 
-from identity.directory.binding import Binder
+from identity.directory.binding import Binder, judge_refusal
 from identity.directory.connection import (
     FAULTS,
     INVALID_CREDENTIALS,
@@ -72,16 +72,6 @@ class ActiveDirectory:
         self._changer = PasswordChanger(self._servers, change_unicode_pwd)
         self._lockout = (0, 0)
         self._lockout_at = float("-inf")
-
-    def searches(self) -> list[tuple[EntryKind, str, str]]:
-        """What is read, in this order."""
-        s = self._settings
-        found: list[tuple[EntryKind, str, str]] = [
-            ("department", s.departments_base, s.departments_filter),
-            ("user", s.users_base, s.users_filter),
-            ("group", s.groups_base, s.groups_filter),
-        ]
-        return [one for one in found if one[1]]
 
     def read(self, cursor: Cursor | None = None) -> Reading:
         """Every department, user and group, or with a cursor what changed since; raises `ReadIncomplete`."""
@@ -163,7 +153,7 @@ class ActiveDirectory:
         ends = time.monotonic() + self._settings.read_timeout_s
         raw: list[tuple[EntryKind, dict[str, Any]]] = [
             (kind, one)
-            for kind, base, wanted in self.searches()
+            for kind, base, wanted in self._settings.searches()
             for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends)
             if parse(one["dn"]) != parse(base)
         ]
@@ -222,7 +212,7 @@ class ActiveDirectory:
         ends = time.monotonic() + self._settings.read_timeout_s
         return frozenset(
             guid(one["raw_attributes"]["objectguid"][0])
-            for _, base, wanted in self.searches()
+            for _, base, wanted in self._settings.searches()
             for one in search_all(connection, self._settings, base, wanted, ["objectGUID"], ends)
         )
 
@@ -265,7 +255,7 @@ class ActiveDirectory:
         entries: dict[str, DirectoryEntry] = {}
         names = Names()
         ordered = sorted(changed)
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             for start in range(0, len(ordered), GUIDS_AT_ONCE):
                 ids = "".join(f"(objectGUID={_escaped(UUID(one))})" for one in ordered[start : start + GUIDS_AT_ONCE])
                 chosen = f"(&{wanted}(|{ids}))"
@@ -308,7 +298,7 @@ def judge(result: Mapping[str, Any]) -> BindResult:
     if result["result"] == OK:
         return "ok"
     if result["result"] != INVALID_CREDENTIALS:
-        return "unavailable"
+        return judge_refusal(result)
     return _CODES.get(code, "wrong_password")
 
 

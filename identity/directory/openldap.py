@@ -12,7 +12,7 @@ from typing import Any
 
 from ldap3 import BASE
 
-from identity.directory.binding import Binder, by_key
+from identity.directory.binding import Binder, by_key, judge_refusal
 from identity.directory.connection import (
     FAULTS,
     INVALID_CREDENTIALS,
@@ -54,16 +54,6 @@ class OpenLdapDirectory:
         self._servers = LdapServers(settings, secret)
         self._binder = Binder(self._servers, (settings.key, LOCKED), _state, _judge, [(PPOLICY, False, None)])
         self._changer = PasswordChanger(self._servers, modify_password)
-
-    def searches(self) -> list[tuple[EntryKind, str, str]]:
-        """What is read, in this order."""
-        s = self._settings
-        found: list[tuple[EntryKind, str, str]] = [
-            ("department", s.departments_base, s.departments_filter),
-            ("user", s.users_base, s.users_filter),
-            ("group", s.groups_base, s.groups_filter),
-        ]
-        return [one for one in found if one[1]]
 
     def read(self, cursor: Cursor | None = None) -> Reading:
         """Every department, user and group, or with a cursor what changed since; raises `ReadIncomplete`."""
@@ -109,10 +99,10 @@ class OpenLdapDirectory:
         with self._servers.service() as (connection, _):
             csn = self._context_csn(connection)
             if not csn:
-                _, base, wanted = self.searches()[0]
+                _, base, wanted = self._settings.searches()[0]
                 search_once(connection, base, wanted, [MODIFIED], 5.0, paged_size=10)
                 return STAMPS if any(_stamp(one) for one in connection.response) else WHOLE
-            _, base, wanted = self.searches()[-1]
+            _, base, wanted = self._settings.searches()[-1]
             cookie = f"rid=000,csn={csn}"
             found = refresh(connection, base, wanted, [self._settings.key], cookie, self._settings.page_timeout_s)
             return SYNCREPL if isinstance(found, Refresh) else WHOLE
@@ -121,7 +111,7 @@ class OpenLdapDirectory:
         ends = time.monotonic() + self._settings.read_timeout_s
         names, newest = Names(), ""
         entries = []
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends):
                 if not _is_base(one["dn"], base):
                     newest = max(newest, _stamp(one))
@@ -138,7 +128,7 @@ class OpenLdapDirectory:
         names, newest = Names(), since
         entries: list[DirectoryEntry] = []
         present: set[str] = set()
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             newer = f"(&{wanted}(modifyTimestamp>={since}))"
             for one in search_all(connection, self._settings, base, newer, self._attributes(kind), ends):
                 if not _is_base(one["dn"], base):
@@ -160,7 +150,7 @@ class OpenLdapDirectory:
         entries: list[DirectoryEntry] = []
         gone: set[str] = set()
         names = Names()
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             cookie = f"rid=000,csn={since}"
             found = refresh(connection, base, wanted, self._attributes(kind), cookie, self._settings.page_timeout_s)
             if not isinstance(found, Refresh):
@@ -221,7 +211,7 @@ def _judge(result: Mapping[str, Any]) -> BindResult:
     if result["result"] == OK:
         return "must_change" if policy == RESET else "ok"
     if result["result"] != INVALID_CREDENTIALS:
-        return "unavailable"
+        return judge_refusal(result)
     return {EXPIRED: "must_change", POLICY_LOCKED: "locked"}.get(policy, "wrong_password")  # type: ignore[return-value]
 
 

@@ -70,15 +70,8 @@ def _server(servers: LdapServers, settings: DirectorySettings, url: str) -> Iter
             yield Step("bind", url, ok=False, detail=_why(error))
             return
         yield Step("bind", url, ok=True, detail=settings.bind_dn)
-        bases = {"user": settings.users_base, "group": settings.groups_base, "department": settings.departments_base}
-        filters = {
-            "user": settings.users_filter,
-            "group": settings.groups_filter,
-            "department": settings.departments_filter,
-        }
-        for kind, base in bases.items():
-            if base:
-                yield _tried(f"read_{kind}", url, lambda k=kind, b=base: _read(connection, settings, k, b, filters[k]))
+        for kind, base, wanted in settings.searches():
+            yield _tried(f"read_{kind}", url, lambda k=kind, b=base, w=wanted: _read(connection, settings, k, b, w))
     finally:
         if connection is not None:
             close(connection)

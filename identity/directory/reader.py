@@ -10,7 +10,10 @@ from typing import Literal, Protocol
 from identity.core.errors import Unavailable
 
 EntryKind = Literal["user", "group", "department"]
-BindResult = Literal["ok", "wrong_password", "locked", "disabled", "expired", "must_change", "denied", "unavailable"]
+# `unwilling`: no server of the directory lets the account bind, and none says why.
+BindResult = Literal[
+    "ok", "wrong_password", "locked", "disabled", "expired", "must_change", "denied", "unwilling", "unavailable"
+]
 ChangeResult = Literal["ok", "wrong_password", "locked", "refused", "off", "unavailable"]
 Cursor = Mapping[str, str]
 

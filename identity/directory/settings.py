@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from identity.core.errors import Invalid
 from identity.directory.dn import parse
+from identity.directory.reader import EntryKind
 
 DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif", "csv", "xlsx"]
 FILES: frozenset[str] = frozenset({"ldif", "csv", "xlsx"})
@@ -294,6 +295,15 @@ class DirectorySettings(_Value):
             raise ValueError(f"{url!r} is not {scheme}://host or {scheme}://host:port as tls = {self.tls} asks for")
         if self.tls == "none" and not _is_loopback(parts.hostname):
             raise ValueError(f"{url!r}: passwords would cross the network in clear; none is for loopback only")
+
+    def searches(self) -> list[tuple[EntryKind, str, str]]:
+        """What is read of an LDAP server: kind, base and filter, in this order."""
+        found: list[tuple[EntryKind, str, str]] = [
+            ("department", self.departments_base, self.departments_filter),
+            ("user", self.users_base, self.users_filter),
+            ("group", self.groups_base, self.groups_filter),
+        ]
+        return [one for one in found if one[1]]
 
     @classmethod
     def load(cls, kind: str, values: Mapping[str, Any]) -> DirectorySettings:

@@ -27,6 +27,7 @@ from identity.login.authenticate import DELAY_MAX_S, WINDOW_S
 from identity.login.leavers import forget_credentials_of_deleted
 from identity.login.logout import LogoutNotifiers, end_sessions_of_inactive
 from identity.login.models import LoginFailure, LoginTransaction
+from identity.login.outage import forget_old
 from identity.reports.schedule import make_due
 from identity.shipping.run import Shipper
 from identity.sync.run import forget_plans
@@ -53,11 +54,10 @@ def tasks(
 
     def purge(now: datetime) -> None:
         with database.write() as connection:
-            forget_expired(connection, now)
             connection.execute(delete(LoginTransaction).where(LoginTransaction.expires_at < now))
             old = now - timedelta(seconds=WINDOW_S + DELAY_MAX_S)
             connection.execute(delete(LoginFailure).where(LoginFailure.window_started < old))
-            for one in forget:
+            for one in (forget_expired, forget_old, *forget):
                 one(connection, now)
 
     def forget_leavers(now: datetime) -> None:

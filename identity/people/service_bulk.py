@@ -146,16 +146,18 @@ def link_identity(
 
 
 def set_states(unit: Unit, wanted: Sequence[tuple[Identity, Mapping[str, Any], str]]) -> None:
-    """Each identity's state has these values (`state`, `valid_until`) from now on, for this cause; what is not named
-    stays."""
+    """Each identity's state has these values (`state`, `valid_until`) from now on, a `state` for this cause; what is
+    not named stays."""
     known = _open(unit, UserState, UserState.user_id, [who.user_id for who, _, _ in wanted])
     kinds = {"active": Kind.USER_ENABLED, "disabled": Kind.USER_DISABLED}
     for who, values, cause in wanted:
         row = known[who.user_id]
         before = {"state": row.state, "valid_until": row.valid_until}
         after = {**before, **values}
+        # Another end of an account is no reason for its state.
+        why = cause if "state" in values else row.cause
         unit.facts.close(UserState, [row.id])
-        unit.facts.add_rows(UserState, [{"user_id": who.user_id, "cause": cause, **after}])
+        unit.facts.add_rows(UserState, [{"user_id": who.user_id, "cause": why, **after}])
         kind = kinds[after["state"]] if "state" in values else Kind.USER_PROFILE_CHANGED
         _record(
             unit,
@@ -164,7 +166,7 @@ def set_states(unit: Unit, wanted: Sequence[tuple[Identity, Mapping[str, Any], s
             who.person_id,
             who.login,
             before=_json(before),
-            after={**_json(after), "cause": cause},
+            after={**_json(after), "cause": why},
         )
     unit.facts.touch("user", [who.user_id for who, _, _ in wanted])
 

@@ -16,13 +16,14 @@ from identity.people.service import set_user_state
 CAUSE = "quarantine over"
 
 
-def delete_identities(unit: Unit, source_id: UUID, keys: Sequence[str]) -> None:
+def delete_identities(unit: Unit, source_id: UUID, keys: Sequence[str]) -> list[UUID]:
     """The identities of these accounts of a source (immutable ids) are deleted, unless they have another account or
-    were made active meanwhile. The profile of a person without any other identity is erased."""
+    were made active meanwhile; those that are. The profile of a person without any other identity is erased."""
     mine = select(SourceAccount.user_id).where(
         SourceAccount.source_id == source_id, SourceAccount.immutable_id.in_(list(keys))
     )
     users = list(unit.db.execute(select(User).where(User.id.in_(mine.scalar_subquery()))).scalars())
+    deleted = []
     for user in users:
         accounts = select(func.count()).select_from(SourceAccount).where(SourceAccount.user_id == user.id)
         active = select(UserState.id).where(
@@ -33,6 +34,8 @@ def delete_identities(unit: Unit, source_id: UUID, keys: Sequence[str]) -> None:
         set_user_state(unit, user.id, "deleted", cause=CAUSE)
         unit.db.execute(delete(SourceAccount).where(SourceAccount.user_id == user.id))
         _erase_profile(unit, user)
+        deleted.append(user.id)
+    return deleted
 
 
 def _erase_profile(unit: Unit, user: User) -> None:

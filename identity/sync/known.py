@@ -6,9 +6,8 @@ For a reading that gives only what changed, only what its entries could touch is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -35,7 +34,16 @@ from identity.people.models import (
     UserState,
 )
 from identity.sync.models import SyncDecision
-from identity.sync.plan import PROFILE, Decision, KnownDirectory, KnownGroup, KnownUser, Other, Values, end_of
+from identity.sync.plan import (
+    Decision,
+    KnownDirectory,
+    KnownGroup,
+    KnownUser,
+    Other,
+    Values,
+    end_of,
+    is_kept_out,
+)
 
 CHUNK = 500
 ROWS = 5_000
@@ -76,7 +84,7 @@ def scope_of(reading: Reading, settings: DirectorySettings) -> Scope | None:
 def load_known(connection: Connection, source_id: UUID, scope: Scope | None = None) -> KnownDirectory:
     """Read the source's accounts (those in `scope`), groups and departments, and what new entries could collide
     with."""
-    users, logins, numbers, keys = _people(connection, source_id, scope)
+    users, logins, numbers = _people(connection, source_id, scope)
     decisions = select(SyncDecision.immutable_id, SyncDecision.action, SyncDecision.user_id)
     return KnownDirectory(
         users=users,
@@ -84,7 +92,7 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
         departments=_departments(connection, source_id),
         logins=logins,
         numbers=numbers,
-        members=_members(connection, source_id, keys, None if scope is None else keys),
+        members=_members(connection, source_id, users, whole=scope is None),
         group_names=frozenset(
             connection.execute(select(Group.name).where(Group.source_id.is_distinct_from(source_id))).scalars()
         ),
@@ -116,49 +124,46 @@ def _count(connection: Connection, source_id: UUID) -> tuple[int, int]:
 
 def _people(
     connection: Connection, source_id: UUID, scope: Scope | None
-) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers, dict[UUID, list[str]]]:
-    """The source's accounts, everybody else by login, all by employee number, and the accounts of each identity."""
-    accounts = _accounts(connection, source_id, scope)
-    missing = _missing(connection, source_id)
-    strangers = _strangers(connection, scope) if scope else set()
-    ids = {user_id for user_id, _ in accounts.values()} | strangers if scope else None
+) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers]:
+    """The source's accounts, everybody else by login, and all by employee number."""
+    ids = _concerned(connection, source_id, scope) if scope else None
     shared = _shared(connection, source_id, ids)
     forests = _forests(connection, source_id, ids)
     jobs = _jobs(connection, ids)
-    keys: dict[UUID, list[str]] = {}
-    for key, (user_id, _) in accounts.items():
-        keys.setdefault(user_id, []).append(key)
     users: dict[str, KnownUser] = {}
     persons: dict[UUID, str] = {}
     logins: dict[str, Other] = {}
     numbers: Numbers = {}
-    for row in _chosen(connection, _USERS, User.id, ids):
-        mine, job, active = keys.get(row.id, ()), jobs.get(row.id, _JOBLESS), row.state == "active"
-        held, led = shared.get(row.id, _ALONE)
-        for key in mine:
-            persons.setdefault(row.person_id, key)
+    for row in _chosen(connection, _users(source_id), User.id, ids):
+        user_id, login, person_id, state, cause, until, name, family, given, mail, phone, key, dn, status, since = row
+        job, active = jobs.get(user_id, _JOBLESS), state == "active"
+        if key is not None:
+            persons.setdefault(person_id, key)
+            held, led = shared.get(user_id, _ALONE)
             values = {
-                "login": row.login,
-                "dn": accounts[key][1],
-                "valid_until": end_of(row.valid_until),
-                "name": row.name,
-                "family_name": row.family_name,
-                "given_name": row.given_name,
-                "mail": row.mail,
-                "phone": row.phone,
+                "login": login,
+                "dn": dn,
+                "valid_until": end_of(until),
+                "name": name,
+                "family_name": family,
+                "given_name": given,
+                "mail": mail,
+                "phone": phone,
                 "company": job.company,
                 "department": job.department,
                 "position": job.position,
                 "employee_number": job.employee_number,
                 "manager": None,
             }
-            users[key] = KnownUser(row.id, active, values, held, led, missing.get(key), row.id not in shared)
-        if not mine or job.employee_number:
-            other = Other(row.id, row.login, active, forests.get(row.id, _NOTHING), row.mail, row.name)
-            if not mine:
-                logins[fold_login(row.login)] = other
-            if job.employee_number:
-                numbers[job.company, job.employee_number] = other, mine[-1] if mine else None
+            missing = since if status == "missing" else None
+            alone, kept_out = user_id not in shared, is_kept_out(state, cause)
+            users[key] = KnownUser(user_id, active, values, held, led, missing, alone, kept_out)
+        if key is None or job.employee_number:
+            other = Other(user_id, login, active, forests.get(user_id, _NOTHING), mail, name)
+            if key is None:
+                logins[fold_login(login)] = other
+            if job.company and job.employee_number:
+                numbers[job.company, job.employee_number] = other, key
     if scope:
         bosses = {job.manager for job in jobs.values() if job.manager} - persons.keys()
         persons |= _keys(connection, source_id, bosses)
@@ -166,7 +171,7 @@ def _people(
         boss = jobs.get(user.user_id, _JOBLESS).manager
         if boss:
             user.values["manager"] = persons.get(boss)
-    return users, logins, numbers, keys
+    return users, logins, numbers
 
 
 class _Job(NamedTuple):
@@ -196,44 +201,26 @@ def _chosen(connection: Connection, query: Any, column: Any, values: Collection[
         yield from connection.execute(query.where(one_of(connection, column, wanted[start : start + CHUNK])))
 
 
-def _accounts(connection: Connection, source_id: UUID, scope: Scope | None) -> dict[str, tuple[UUID, str]]:
-    """The source's accounts in scope: immutable id → (identity, DN)."""
-    query = select(SourceAccount.immutable_id, SourceAccount.user_id, SourceAccount.dn).where(
-        SourceAccount.source_id == source_id
+def _concerned(connection: Connection, source_id: UUID, scope: Scope) -> set[UUID]:
+    """Whose accounts are in scope, and who has a login or an employee number of the reading."""
+    query = select(SourceAccount.user_id).where(SourceAccount.source_id == source_id)
+    members = (
+        query.join(Membership, (Membership.user_id == SourceAccount.user_id) & Membership.rev_until.is_(None))
+        .join(Group, Group.id == Membership.group_id)
+        .where(Group.source_id == source_id)
     )
-    found: Iterable[Any] = _chosen(connection, query, None, None) if scope is None else ()
-    if scope:
-        by_login = query.join(User, User.id == SourceAccount.user_id)
-        members = (
-            query.join(Membership, (Membership.user_id == SourceAccount.user_id) & Membership.rev_until.is_(None))
-            .join(Group, Group.id == Membership.group_id)
-            .where(Group.source_id == source_id)
-        )
-        found = [
-            *_chosen(connection, query, SourceAccount.immutable_id, scope.ids),
-            *_chosen(connection, query, SourceAccount.dn, scope.dns),
-            *_chosen(connection, by_login, User.login_key, scope.logins),
-            *_chosen(connection, members, Group.immutable_id, scope.groups),
-        ]
-    return {row.immutable_id: (row.user_id, row.dn) for row in found}
-
-
-def _missing(connection: Connection, source_id: UUID) -> dict[str, datetime]:
-    """Since when accounts are missing."""
-    query = select(SourceAccount.immutable_id, SourceAccount.missing_since).where(
-        SourceAccount.source_id == source_id, SourceAccount.status == "missing"
-    )
-    return {row.immutable_id: row.missing_since for row in connection.execute(query) if row.missing_since}
-
-
-def _strangers(connection: Connection, scope: Scope) -> set[UUID]:
-    """Who has a login or an employee number of the reading."""
-    by_login = _chosen(connection, select(User.id.label("user_id")), User.login_key, scope.logins)
+    by_login = select(User.id.label("user_id"))
     numbered = select(Employment.user_id).where(
         Employment.is_primary, Employment.rev_until.is_(None), Employment.user_id.is_not(None)
     )
-    by_number = _chosen(connection, numbered, Employment.employee_number, scope.numbers)
-    return {row.user_id for row in (*by_login, *by_number)}
+    found = (
+        *_chosen(connection, query, SourceAccount.immutable_id, scope.ids),
+        *_chosen(connection, query, SourceAccount.dn, scope.dns),
+        *_chosen(connection, members, Group.immutable_id, scope.groups),
+        *_chosen(connection, by_login, User.login_key, scope.logins),
+        *_chosen(connection, numbered, Employment.employee_number, scope.numbers),
+    )
+    return {row.user_id for row in found}
 
 
 def _keys(connection: Connection, source_id: UUID, persons: Collection[UUID]) -> dict[UUID, str]:
@@ -249,18 +236,20 @@ def _keys(connection: Connection, source_id: UUID, persons: Collection[UUID]) ->
     return found
 
 
-_USERS = (
-    select(
-        User.id,
-        User.login,
-        User.person_id,
-        UserState.state,
-        UserState.valid_until,
-        *(getattr(PersonProfile, name) for name in PROFILE),
+def _users(source_id: UUID) -> Any:
+    """Identities, once for each of their accounts in this source, or once where they have none there."""
+    account = (SourceAccount.user_id == User.id) & (SourceAccount.source_id == source_id)
+    return (
+        select(
+            *(User.id, User.login, User.person_id, UserState.state, UserState.cause, UserState.valid_until),
+            *(PersonProfile.name, PersonProfile.family_name, PersonProfile.given_name),
+            *(PersonProfile.mail, PersonProfile.phone),
+            *(SourceAccount.immutable_id, SourceAccount.dn, SourceAccount.status, SourceAccount.missing_since),
+        )
+        .join(UserState, (UserState.user_id == User.id) & UserState.rev_until.is_(None))
+        .join(PersonProfile, PersonProfile.person_id == User.person_id)
+        .outerjoin(SourceAccount, account)
     )
-    .join(UserState, (UserState.user_id == User.id) & UserState.rev_until.is_(None))
-    .join(PersonProfile, PersonProfile.person_id == User.person_id)
-)
 
 
 def _jobs(connection: Connection, ids: Collection[UUID] | None) -> dict[UUID, _Job]:
@@ -342,25 +331,26 @@ def _forests(connection: Connection, source_id: UUID, ids: Collection[UUID] | No
 
 
 def _members(
-    connection: Connection, source_id: UUID, keys: Mapping[UUID, Sequence[str]], ids: Collection[UUID] | None
+    connection: Connection, source_id: UUID, users: Mapping[str, KnownUser], *, whole: bool
 ) -> dict[str, frozenset[str]]:
-    """Who is in each group of the source, of these identities or of all; by immutable ids.
+    """Who of these accounts is in each group of the source, by immutable ids; `whole` = they are all accounts.
 
     The database joins the members of a group into one text: half a million rows cost ten times what their groups do.
     """
-    if not keys:
-        return {}
-    by_text = {user_id.hex: mine for user_id, mine in keys.items()}
+    keys: dict[str, tuple[str, ...]] = {}
+    for key, user in users.items():
+        keys[user.user_id.hex] = (*keys.get(user.user_id.hex, ()), key)
     query = (
         select(Group.immutable_id, func.aggregate_strings(cast(Membership.user_id, Text), " "))
         .join(Group, Group.id == Membership.group_id)
         .where(Membership.rev_until.is_(None), Group.source_id == source_id)
         .group_by(Group.immutable_id)
     )
+    ids = None if whole else {user.user_id for user in users.values()}
     found: dict[str, set[str]] = defaultdict(set)
-    for group, texts in _chosen(connection, query, Membership.user_id, ids):
-        for text in texts.replace("-", "").split(" "):
-            found[group].update(by_text.get(text, ()))
+    for group, members in _chosen(connection, query, Membership.user_id, ids):
+        for text in members.replace("-", "").split(" "):
+            found[group].update(keys.get(text, ()))
     return {group: frozenset(members) for group, members in found.items()}
 
 

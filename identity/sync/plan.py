@@ -32,6 +32,12 @@ Values = Mapping[str, Any]
 PROFILE = ("name", "family_name", "given_name", "mail", "phone")
 JOB = ("company", "department", "position", "employee_number", "manager")
 MISSING = "no longer in the directory"
+DISABLED = "disabled in the directory"
+ACTIVE = "active in the directory"
+UNDONE = "undone"
+KEPT_OUT = "active in the directory, but disabled or deleted here by a person"
+# Causes of a state that a directory gave; only such a one is taken back by a directory.
+GIVEN = frozenset({MISSING, DISABLED, ACTIVE, UNDONE})
 PLACE = frozenset({"company", "department"})
 
 
@@ -39,8 +45,9 @@ PLACE = frozenset({"company", "department"})
 class KnownUser:
     """What we hold of a source's account: `values` by the names of `PROFILE` and `JOB`, with `login`, `dn` and
     `valid_until`. `held` are fields that a source of higher precedence says; `led` is false when such a source decides
-    whether the identity is active. `missing_since`: when the entry went; `alone` = no other source knows the identity.
-    """
+    whether the identity is active. `missing_since`: when the entry went; `alone` = no other source knows the identity;
+    `kept_out` = it is not active because an administrator disabled it or because it was deleted, so no directory makes
+    it active."""
 
     user_id: UUID
     active: bool
@@ -49,6 +56,7 @@ class KnownUser:
     led: bool = True
     missing_since: datetime | None = None
     alone: bool = True
+    kept_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +298,11 @@ def _nest(key: str, name: str, inside: set[str], before: frozenset[str], reason:
     if not add and not remove:
         return []
     return [Change("group_nest", key, name, reason, {"add": remove, "remove": add}, {"add": add, "remove": remove})]
+
+
+def is_kept_out(state: str, cause: str) -> bool:
+    """Whether an identity of this state is not active for another reason than that a directory said so."""
+    return state != "active" and not (state == "disabled" and cause in GIVEN)
 
 
 def end_of(value: datetime | None) -> str | None:

@@ -15,6 +15,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import delete, select, update
 
+from identity.core.cycles import seldom
 from identity.core.lease import renew
 from identity.core.record import Actor
 from identity.core.unit import Unit, Units
@@ -49,29 +50,31 @@ def run_source(
     actor: Actor,
     *,
     mode: str = "apply",
-    full: bool = False,
+    full: bool | None = None,
     only: Only | None = None,
     reason: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run one source now. Mode `apply` applies the plan, `dry_run` only shows it, `check` compares everything and tells
-    the drift. `full` reads everything, though the directory could say what changed; `only` limits the plan. `progress`
-    is called with each stage and, while applying, with how far it is.
+    the drift. `full`: everything is read, though the directory could say what changed; False = what changed, though
+    everything is due; None = as is due. `only` limits the plan. `progress` is called with each stage and, while
+    applying, with how far it is.
 
     Raises `NotFound` for an unknown source and `Conflict` while another run of it is under way.
     """
     with work_on(units, code, actor, mode, reason, progress) as work:
-        return guarded(work, lambda: _run(work, mode, full=full or mode == "check", only=only))
+        return guarded(work, lambda: _run(work, mode, full=True if mode == "check" else full, only=only))
 
 
-def _run(work: Work, mode: str, *, full: bool, only: Only | None) -> Outcome:
+@seldom()
+def _run(work: Work, mode: str, *, full: bool | None, only: Only | None) -> Outcome:
     _finish_killed(work)
     transformer = Transformer(DirectorySettings.load(work.source.kind, work.source.settings))
     settings = transformer.settings
     with work.stage("read"):
         directory = open_directory(work.source.kind, work.source.settings, work.source.secret_ref)
         with work.units.open(work.actor, write=False) as unit:
-            cursor = None if full or only else cursor_of(unit, work.source, settings)
+            cursor = None if full or only else cursor_of(unit, work.source, settings, delta=full is False)
         reading = transformer.apply(directory.read(cursor))
     with work.stage("plan"):
         plan, hold, effects = _plan(work, settings, reading, only)
@@ -108,9 +111,9 @@ def apply_stored(work: Work, counts: Mapping[str, int]) -> Outcome:
     """Apply the run's stored plan from where it is; the run ends as applied."""
     with work.stage("apply"):
         applier = Applier(work.units, work.run_id, work.source.id, work.system, work.held, LEASE_S)
-        failed = applier.run(work.progress)
+        applier.run(work.progress)
     work.units.follow()
-    return end_run(work, "applied", counts, None, failed)
+    return end_run(work, "applied", counts, None)
 
 
 def _finish_killed(work: Work) -> None:

@@ -37,8 +37,8 @@ class Verifiers:
         self._open: dict[UUID, tuple[tuple[Any, ...], Directory]] = {}
 
     def __call__(self, account: _Account, password: str) -> str:
-        """The directory's answer; `unavailable` when it cannot be asked, `locked` when one failure more could lock
-        the account there (two are left for its owner)."""
+        """The directory's answer; `unavailable` when it cannot be asked, `held_back` when it is not asked because one
+        failure more could lock the account there (two are left for its owner)."""
         return self._ask(account, lambda directory: directory.bind(account.dn, account.immutable_id, password))
 
     def change(self, account: _Account, old: str, new: str) -> str:
@@ -72,7 +72,7 @@ class Verifiers:
             directory = self._directory(row)
             threshold, window_s = directory.lockout()
             if threshold and self._failures(account, window_s) >= max(1, threshold - 2):
-                return "locked"
+                return "held_back"
             result = question(directory)
         except TesseraError:
             return "unavailable"

@@ -71,7 +71,7 @@ def test_what_a_directory_refuses_is_named_and_no_secret_is(tmp_path: Path) -> N
         ends_soon = next(one for one in wrong.steps if one.name == "certificate")
         assert (ends_soon.ok, int(ends_soon.detail) < 30) == (False, True)
         away = probed(source, tmp_path, urls=[source.slapd.tls_url.replace("1636", "1637"), slapd.tls_url])
-        assert failed(away) == ["reach", "read_group", "read_department"]
+        assert failed(away) == ["reach", "read_department", "read_group"]
         assert away.way == "syncrepl"
         elsewhere = probed(source, tmp_path, users_base="ou=nobody,dc=xinghe,dc=example")
         assert "read_user" in failed(elsewhere)

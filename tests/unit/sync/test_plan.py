@@ -151,6 +151,17 @@ def test_a_login_that_could_be_taken_for_another_is_a_conflict(login: str) -> No
     assert [kind for kind, _ in kinds(plan)].count("conflict") == 1
 
 
+@pytest.mark.parametrize("field", ["uid", "displayname", "employeenumber", "title"])
+def test_what_is_longer_than_we_hold_is_a_conflict_that_names_the_field(field: str) -> None:
+    plan = plan_of(user("1", **{field: "a" * 256}), user("2", **{field: "a" * 257}))
+    named = [one.reason for one in plan.changes if one.kind == "conflict"]
+    assert len(named) == (2 if field in {"uid", "employeenumber"} else 1)
+    assert all(reason.startswith(f"{FIELDS[field]} 'aaaa") and len(reason) < 200 for reason in named)
+
+
+FIELDS = {"uid": "login", "displayname": "name", "employeenumber": "employee_number", "title": "position"}
+
+
 def somebody(login: str, **more: Any) -> Other:
     return Other(uuid4(), login, more.pop("active", True), **more)
 
