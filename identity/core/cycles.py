@@ -19,7 +19,7 @@ _inside: list[tuple[int, int, int]] = []
 
 @contextmanager
 def seldom() -> Iterator[None]:
-    """Inside, on any thread, cycles are looked for after every seventy thousand new objects instead of seven hundred."""
+    """Inside, on any thread, cycles are looked for after seventy thousand new objects instead of seven hundred."""
     with _lock:
         _inside.append(gc.get_threshold())
         gc.set_threshold(OBJECTS, 10, 10)
