@@ -103,15 +103,15 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
             row.immutable_id: Decision(row.action, row.user_id)
             for row in connection.execute(decisions.where(SyncDecision.source_id == source_id))
         },
-        accounts=_count(connection, source_id) if scope else None,
     )
 
 
 Numbers = dict[tuple[str, str], tuple[Other, str | None]]
 
 
-def _count(connection: Connection, source_id: UUID) -> tuple[int, int]:
-    """How many accounts the source has, and how many of them are active."""
+def count_accounts(connection: Connection, source_id: UUID) -> tuple[int, int]:
+    """How many accounts the source has, and how many of them are active: `KnownDirectory.accounts` for a partial
+    reading, where they matter (`guard.asks_for_totals`)."""
     query = (
         select(func.count(), func.count().filter(UserState.state == "active"))
         .select_from(SourceAccount)

@@ -261,3 +261,14 @@ def test_a_kind_of_entry_that_is_gone_altogether_is_no_answer() -> None:
     with pytest.raises(ReadIncomplete):
         guard.check_reading(Reading((user("a"),)), before)
     guard.check_reading(Reading((), complete=False), before)
+
+
+def test_how_many_accounts_there_are_is_asked_only_where_a_limit_depends_on_it() -> None:
+    people = [user(f"u{n}") for n in range(9)]
+    before = known(*people)
+    for gone, asks in ((5, False), (6, True)):
+        plan = make(Reading((), complete=False, gone=frozenset(f"u{n}" for n in range(gone))), before, SETTINGS)
+        assert plan.counts == {"user_disable": gone}
+        assert guard.asks_for_totals(plan, SETTINGS) is asks
+        assert bool(guard.check(plan, replace(before, accounts=(0, 0)), SETTINGS)) is asks
+        assert not guard.check(plan, replace(before, accounts=(100, 100)), SETTINGS)
