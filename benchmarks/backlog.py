@@ -9,11 +9,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, func, select
 
 from benchmarks.figure import figure
 from benchmarks.load import OFFERED_SECONDS, Served, deciding, hit, singles, warm
-from identity.audit.models import AuditFindProgress, AuditSeal
+from identity.audit.models import AuditFindProgress, AuditRecord, AuditSeal
 from identity.core.db import Database, engine_options, prepare_engine
 from identity.core.errors import TesseraError
 
@@ -83,9 +83,10 @@ class _Watch:
         ended, asked = datetime.now(UTC), time.monotonic()
         if not self._seen or asked - self._seen[-1][0] > LAST_S / 2:
             raise RuntimeError("the database could not be watched")
-        while min(self._states()) < ended:
+        recorded = self._records()
+        while self._states()[1] < ended or self._sealed() < recorded:
             if time.monotonic() - asked > CATCH_UP_S:
-                raise RuntimeError(f"sealer and finder do not catch up: {self._states()}")
+                raise RuntimeError(f"sealer and finder do not catch up: {recorded} records, {self._sealed()} sealed")
             time.sleep(0.05)
         self._database.engine.dispose()
         return round(time.monotonic() - asked, 2)
@@ -101,6 +102,14 @@ class _Watch:
                 sealed, found = self._states()
                 now = datetime.now(UTC)
                 self._seen.append((time.monotonic(), (now - sealed).total_seconds(), (now - found).total_seconds()))
+
+    def _records(self) -> int:
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(AuditRecord)).scalar_one()
+
+    def _sealed(self) -> int:
+        with self._database.read() as connection:
+            return connection.execute(select(AuditSeal.size)).scalar_one()
 
     def _states(self) -> tuple[datetime, datetime]:
         with self._database.read() as connection:

@@ -203,14 +203,14 @@ def _by_word(
     while True:
         part = _page(mine, AuditWord, wanted, after, size).subquery()
         query = select(AuditFind.__table__).join(part, _of_record(part.c)).where(*_conditions(wanted))
-        query = query.where(*_also(connection, *rest, part.c))
+        query = query.where(*_also(connection, *rest, part.c, after))
         rows += connection.execute(_newest_first(query, part.c).limit(limit - len(rows)))
         if len(rows) >= limit:
             return rows
         last = connection.execute(_page(mine, AuditWord, wanted, after, 1).offset(size - 1)).first()
         if last is None:
             return rows
-        after, size = (last.at, last.record_id, last.item), 4 * size
+        after, size = (last.at, last.record_id, last.item), 8 * size
 
 
 def _words_of(text: str) -> tuple[list[str], list[str]]:
@@ -231,13 +231,17 @@ def _up_to_few(connection: Connection, condition: Any, of: Any) -> int:
     return connection.execute(select(func.count()).select_from(rows)).scalar_one()
 
 
-def _also(connection: Connection, whole: Sequence[str], begun: Sequence[str], of: Any) -> list[Any]:
-    """That the row of this key has these words too."""
+def _also(
+    connection: Connection, whole: Sequence[str], begun: Sequence[str], of: Any, after: Key | None = None
+) -> list[Any]:
+    """That the row of this key, which lies behind `after`, has these words too."""
     conditions = []
     for word in (*whole, *begun):
         other = aliased(AuditWord)
         endings = _endings(connection, word) if word in begun else [word]
         ways = _begins(other, word) if endings is None else other.word.in_(endings)
+        if after is not None:  # the database does not see that the same key lies behind it too
+            ways = and_(ways, _place(other) < after)
         conditions.append(exists().where(ways, *_same(other, of)))
     return conditions
 

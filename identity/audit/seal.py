@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, exists, insert, select, update
@@ -58,6 +59,16 @@ class _State:
     leaf_log: LeafLog | None
     drained: bool = False
     renewed: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    marks: deque[tuple[int, datetime]] = field(default_factory=deque)
+    """Behind the transactions that had begun by a time: who has read to there has all that was recorded before it. The
+    oldest of them may be open for long."""
+
+
+def _sealed_to(marks: deque[tuple[int, datetime]], position: int) -> datetime | None:
+    """The latest time whose mark lies within the position; the marks before it are done."""
+    while len(marks) > 1 and marks[1][0] <= position:
+        marks.popleft()
+    return marks[0][1] if marks and marks[0][0] <= position else None
 
 
 class Sealer:
@@ -118,21 +129,23 @@ class Sealer:
         state = self._taken()
         with self._database.read(consistent=True) as connection:
             bulk.unhurried(connection)
-            rows, position, drained = self._read(connection, state)
+            rows, position, drained = self._read(connection, state, now)
         if not rows and now - state.renewed < timedelta(seconds=LEASE_S / 3):
             state.drained = drained
             return 0
         start = state.tiles.size
         leaves = [(start + n, at, record_id, digest, name) for n, (record_id, at, digest, name) in enumerate(rows)]
         nodes = state.tiles.extend([digest for _, _, digest, _ in rows])
-        sealed_to = now if drained else from_micros(max(at for _, at, _, _ in rows))
+        sealed_to = _sealed_to(state.marks, position)
+        if sealed_to is None and not drained:
+            sealed_to = from_micros(max(at for _, at, _, _ in rows))
         try:
             with self._database.write() as connection:
                 self._hold(connection, now)
                 done = connection.execute(
                     update(AuditSeal)
                     .where(AuditSeal.size == start, AuditSeal.position == state.position)
-                    .values(position=position, size=state.tiles.size, sealed_to=sealed_to)
+                    .values(position=position, size=state.tiles.size, sealed_to=sealed_to or AuditSeal.sealed_to)
                 )
                 if done.rowcount != 1:
                     raise Stale("The tree was changed by another process.", code="lease_lost")
@@ -261,15 +274,21 @@ class Sealer:
         with Session(bind=connection) as session:
             renew(session, self._taken().held, now, LEASE_S)
 
-    def _read(self, connection: Connection, state: _State) -> tuple[list[tuple[bytes, int, bytes, str]], int, bool]:
+    def _read(
+        self, connection: Connection, state: _State, now: datetime
+    ) -> tuple[list[tuple[bytes, int, bytes, str]], int, bool]:
         """The next rows with their leaf hashes, in their order; the position behind them; whether that was all."""
         if not bulk.is_postgres(connection):
             found = bulk.records_after_row(connection, state.position, CHUNK)
             rows = [(record_id, at, merkle.leaf_hash(body), name) for _, at, record_id, body, name in found]
-            return rows, (found[-1][0] if found else state.position), len(found) < CHUNK
-        horizon = connection.exec_driver_sql(
-            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-        ).scalar_one()
+            position = found[-1][0] if found else state.position
+            if len(found) < CHUNK:
+                state.marks.append((position, now))
+            return rows, position, len(found) < CHUNK
+        horizon, begun = connection.exec_driver_sql(
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s"
+        ).one()
+        state.marks.append((begun, now))
         if horizon < state.position:
             raise Conflict(
                 "The database's transaction numbers went back: it was restored into another server.",
