@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from identity.audit.kinds import Kind
 from identity.core.i18n import speaking
-from tests import payloads
+from tests import remembered
+from tests.kinds_made import KindsMade
 from tests.servers.postgres import Postgres
 from tests.servers.samba import Samba
-from tests.servers.templates import Templates
+from tests.servers.templates import Address, Templates
 from tests.world import World
 
 
@@ -46,36 +46,31 @@ def samba() -> Iterator[Samba]:
     server.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates) -> str:
-    """A database of each kind: migrated and with its keys (their root key is in `tmp_path`), otherwise empty."""
-    server = request.getfixturevalue("postgres") if request.param == "postgresql" else None
-    return templates.copy(server, tmp_path)
+KINDS = ["sqlite", "postgresql"]
+
+remembered.remember()
+
+
+def server_of(request: pytest.FixtureRequest) -> Postgres | None:
+    """Where a fixture with the parameters KINDS makes its database: on this server, or as a SQLite file."""
+    server: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    return server
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates) -> Address:
+    """A database of each kind: migrated and with its keys (their root key is in `tmp_path`), otherwise empty, unless
+    `templates.world` makes more of it."""
+    return templates.address(server_of(request), tmp_path)
 
 
 @pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+def world(database_url: Address, tmp_path: Path, templates: Templates) -> Iterator[World]:
     """Tessera, migrated and configured."""
-    made = World(database_url, tmp_path)
+    made = templates.world(database_url, tmp_path)
     yield made
     made.close()
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker process tells which kinds of records its tests made."""
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["kinds"] = sorted(one.value for one in payloads.SEEN)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any, error: object) -> None:
-    payloads.SEEN.update(map(Kind, getattr(node, "workeroutput", {}).get("kinds", ())))
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """After the whole suite: what of the catalogue no test made (attack case AU-04)."""
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
-    missing = sorted(set(Kind) - payloads.SEEN)
-    if whole and missing:
-        terminalreporter.line(f"Kinds of records that no test made: {', '.join(missing)}", yellow=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(KindsMade(config, Kind))

@@ -45,6 +45,7 @@ PASSWORD = "correct horse battery"
 CALLBACK = "https://app.example/cb"
 API = "https://api.example/"
 
+GROUPS = ("staff", "leads")
 COMPANY: dict[str, Any] = {
     "applications": [
         {
@@ -99,9 +100,15 @@ class World:
         database_url: str,
         folder: Path,
         company: Mapping[str, Any] = COMPANY,
-        groups: tuple[str, ...] = ("staff", "leads"),
+        groups: tuple[str, ...] = GROUPS,
+        *,
+        configured: bool = False,
         **settings: Any,
     ) -> None:
+        """`configured`: the database has the company and the groups already."""
+        make = getattr(database_url, "make", None)  # an address that was only reserved
+        if make is not None:
+            make()
         self.settings = Settings.model_validate(
             {
                 "tessera_demo": True,
@@ -118,10 +125,14 @@ class World:
         self.things: dict[type, Any] = self.app.extensions["tessera"]
         self.database: Database = self.things[Database]
         self.units: Units = self.things[Units]
-        if not migrate.is_current(self.database.engine):
-            migrate.upgrade(self.database.engine)
         self.secret = "test-secret"
         (folder / "secret").write_text(self.secret)
+        if not configured:
+            self._configure(folder, company, groups)
+
+    def _configure(self, folder: Path, company: Mapping[str, Any], groups: tuple[str, ...]) -> None:
+        if not migrate.is_current(self.database.engine):
+            migrate.upgrade(self.database.engine)
         document = Document.model_validate(with_files(dict(company)))
         with self.unit() as unit:
             ensure_keys(unit, self.app.extensions["tessera_root"])

@@ -258,7 +258,7 @@ class Document(_Part):
 def load(path: Path) -> Document:
     """Read a file; raises `Invalid` that names every wrong entry."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         return Document.model_validate(data or {})
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Invalid(f"{path} cannot be read: {error}", code="invalid_configuration") from None

@@ -55,7 +55,7 @@ def ask() -> Response:
     """Ask for a pack of what the search finds."""
     why, reference = reason_given()
     # The search's fields have a name of their own here: one of them is called `reason` too.
-    fields = {name: request.form.get(f"find_{name}", "") for name in sorted(FIELDS)}
+    fields = {name: request.form.get(f"find_{name}", "")[:512] for name in sorted(FIELDS)}
     form = {name: value for name, value in fields.items() if value}
     with open_unit(reason=why, reference=reference) as unit:
         wanted = filter_of(unit, form, use(Settings).zone)

@@ -33,7 +33,7 @@ from identity.reports.schedule import make_due
 from identity.shipping.run import Shipper
 from identity.sync.run import forget_plans
 from identity.sync.schedule import Scheduler
-from identity.sync.write_back import Writer, forget_written
+from identity.sync.write_back import Writer, forget_ended
 
 Forget = Callable[[Connection, datetime], None]
 
@@ -110,7 +110,7 @@ def _forgetting(units: Units) -> list[Job]:
     """What names people and is kept for a while only."""
     return [
         Job("plans", 3_600, lambda now: forget_plans(units, now)),
-        Job("write-back-kept", 3_600, lambda now: forget_written(units, now)),
+        Job("write-back-kept", 3_600, lambda now: forget_ended(units, now)),
         Job("policy-check-rows", 3_600, lambda now: forget_rows(units, now)),
     ]
 

@@ -227,6 +227,7 @@ def set_memberships(unit: Unit, wanted: Sequence[tuple[Identity, Sequence[UUID],
             query.where(one_of(unit.db.connection(), Membership.user_id, chunk), Membership.rev_until.is_(None))
         ):
             known[row.group_id, row.user_id] = row.id
+    names = _names(unit, {group for _, join, leave in wanted for group in (*join, *leave)})
     for who, join, leave in wanted:
         new = [group for group in join if (group, who.user_id) not in known]
         old = [group for group in leave if (group, who.user_id) in known]
@@ -234,7 +235,7 @@ def set_memberships(unit: Unit, wanted: Sequence[tuple[Identity, Sequence[UUID],
         unit.facts.close(Membership, [known[group, who.user_id] for group in old])
         for kind, groups in ((Kind.GROUP_MEMBER_ADDED, new), (Kind.GROUP_MEMBER_REMOVED, old)):
             for group in groups:
-                data = {"login": who.login, "group": str(group)}
+                data = {"login": who.login, "group": names[group]}
                 _record(unit, kind, who.user_id, who.person_id, who.login, data=data)
     unit.facts.touch("user", ids)
 
@@ -248,6 +249,7 @@ def set_nesting(unit: Unit, group_id: UUID, add: Sequence[UUID], remove: Sequenc
     old = [child for child in remove if child in known]
     unit.facts.add_rows(GroupEdge, [{"parent_id": group_id, "child_id": child} for child in new])
     unit.facts.close(GroupEdge, [known[child] for child in old])
+    names = _names(unit, [group_id])
     for kind, children in ((Kind.GROUP_NESTED, new), (Kind.GROUP_UNNESTED, old)):
         for child in children:
             unit.record(
@@ -255,12 +257,20 @@ def set_nesting(unit: Unit, group_id: UUID, add: Sequence[UUID], remove: Sequenc
                     kind=kind,
                     result="success",
                     resource_type="group",
-                    resource_id=str(group_id),
-                    data={"group": str(group_id)},
+                    resource_id=names[group_id],
+                    data={"group": names[group_id]},
                     after={"value": str(child)},
                 )
             )
     unit.facts.touch("group", [group_id])
+
+
+def _names(unit: Unit, groups: Iterable[UUID]) -> dict[UUID, str]:
+    """What these groups are called: records speak of them by name, as those of single changes do."""
+    found: dict[UUID, str] = {}
+    for chunk in _chunks(list(groups)):
+        found.update(unit.db.execute(select(Group.id, Group.name).where(Group.id.in_(chunk))).all())
+    return found
 
 
 def see_accounts(

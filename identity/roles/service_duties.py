@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import cache
 from importlib import resources
 from typing import Any
 from uuid import UUID
@@ -105,10 +106,11 @@ def last_report(connection: Connection) -> Any:
     return connection.execute(select(DutyReport.__table__).order_by(DutyReport.made_at.desc()).limit(1)).first()
 
 
-def library() -> dict[str, PairInput]:
+@cache
+def library() -> Mapping[str, PairInput]:
     """The pairs of conflicting duties that are shipped, by id."""
     text = resources.files("identity.roles").joinpath("duty_pairs.yaml").read_text(encoding="utf-8")
-    return {row["id"]: PairInput.model_validate(row) for row in yaml.safe_load(text)}
+    return {row["id"]: PairInput.model_validate(row) for row in yaml.load(text, Loader=yaml.CSafeLoader)}
 
 
 def _record(kind: Kind, resource_type: str, resource_id: str, person: UUID | None, **parts: Any) -> Record:

@@ -24,7 +24,7 @@ from identity.sync.apply import Progress
 from identity.sync.known import load_known, scope_of
 from identity.sync.models import SyncState
 from identity.sync.plan_users import make
-from identity.sync.run import run_source
+from identity.sync.run import Seen, run_on, run_source
 from identity.sync.work import cursor_of, find_source, fingerprint, state_of
 
 ASK_S = 0.25
@@ -152,11 +152,12 @@ class Watcher(threading.Thread):
         be made, only reading everything again waits: what else changes is still read at once."""
         with self._units.open(self._actor) as unit:
             renew(unit.db, held, unit.now, WATCH_LEASE_S)
-        if self._is_nothing_new():
+        is_nothing, seen = self._look_there()
+        if is_nothing:
             failed = 0
         else:
             full = False if self._delta else None
-            done = run_source(self._units, self._code, self._actor, full=full, progress=self._progress)
+            done = run_on(self._units, self._code, self._actor, seen, full=full, progress=self._progress)
             if done.state != "applied":
                 return False
             failed = done.failed
@@ -166,13 +167,13 @@ class Watcher(threading.Thread):
             self._failures = 0
         return True
 
-    def _is_nothing_new(self) -> bool:
+    def _look_there(self) -> tuple[bool, Seen | None]:
         try:
-            return nothing_new(self._units, self._code, self._directory, self._actor, delta=self._delta)
+            return look(self._units, self._code, self._directory, self._actor, delta=self._delta)
         except Unavailable as error:
             # The run meets it as well, and people see it there.
             _log.warning("watching %s: %s", self._code, error)
-            return False
+            return False, None
 
     def _note(self, held: Held) -> None:
         """The source is still true: nothing has changed since it was read."""
@@ -200,8 +201,9 @@ class Watcher(threading.Thread):
         self._directory = None
 
 
-def nothing_new(units: Units, code: str, directory: Any, actor: Actor, *, delta: bool = False) -> bool:
-    """Whether what changed in the directory changes nothing here; then only how far it was read is written down.
+def look(units: Units, code: str, directory: Any, actor: Actor, *, delta: bool = False) -> tuple[bool, Seen | None]:
+    """Whether what changed in the directory changes nothing here, and what was read of it; where it changes nothing,
+    only how far it was read is written down.
 
     False whenever a run must say more: after a failure, when everything is due (unless `delta`), or for any change.
     """
@@ -212,18 +214,18 @@ def nothing_new(units: Units, code: str, directory: Any, actor: Actor, *, delta:
         state = unit.db.get(SyncState, source.id)
         cursor = cursor_of(unit, source, settings, delta=delta)
         if cursor is None or state is None or state.failures:
-            return False
+            return False, None
     reading = transformer.apply(directory.read(cursor))
     if reading.complete or reading.present is not None:
-        return False
+        return False, Seen(cursor, reading)
     with units.open(actor, write=False) as unit:
         known = load_known(unit.db.connection(), source.id, scope_of(reading, settings))
     if make(reading, known, settings).changes:
-        return False
+        return False, Seen(cursor, reading)
     with units.open(actor) as unit:
         held = acquire(unit.db, f"sync:{code}", f"watch:{code}", unit.now, WATCH_LEASE_S)
         state = state_of(unit, source.id)
         if state.cursor == cursor:
             state.cursor, state.checked_at, state.success_at = dict(reading.cursor), unit.now, unit.now
         release(unit.db, held, unit.now)
-    return True
+    return True, None

@@ -44,15 +44,14 @@ PLACE = frozenset({"company", "department"})
 @dataclass(frozen=True, slots=True)
 class KnownUser:
     """What we hold of a source's account: `values` by the names of `PROFILE` and `JOB`, with `login`, `dn` and
-    `valid_until`; `groups` are immutable ids of the source's groups. `held` are fields that a source of higher
-    precedence says; `led` is false when such a source decides whether the identity is active. `missing_since`: when the
-    entry went; `alone` = no other source knows the identity; `kept_out` = it is not active because an administrator
-    disabled it or because it was deleted, so no directory makes it active."""
+    `valid_until`. `held` are fields that a source of higher precedence says; `led` is false when such a source decides
+    whether the identity is active. `missing_since`: when the entry went; `alone` = no other source knows the identity;
+    `kept_out` = it is not active because an administrator disabled it or because it was deleted, so no directory makes
+    it active."""
 
     user_id: UUID
     active: bool
-    values: Values
-    groups: frozenset[str] = frozenset()
+    values: dict[str, Any]
     held: frozenset[str] = frozenset()
     led: bool = True
     missing_since: datetime | None = None
@@ -104,6 +103,8 @@ class KnownDirectory:
     """Folded logins of everybody outside this source."""
     numbers: Mapping[tuple[str, str], tuple[Other, str | None]] = field(default_factory=dict)
     """(company, employee number) → who has it, and the immutable id when it is an account of this source."""
+    members: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Group → who is directly in it, of `users`."""
     group_names: frozenset[str] = frozenset()
     """Names of groups outside this source."""
     unit_codes: frozenset[str] = frozenset()

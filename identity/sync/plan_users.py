@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 from identity.directory.dn import normalise_or_empty
@@ -35,6 +36,7 @@ from identity.sync.plan import (
     parent_of,
 )
 
+_NOBODY = ("", "")
 LEFT = " who has left: a rehire is a person's decision"
 
 
@@ -113,15 +115,10 @@ class _People:
         self.staying = renamed + managers_first(others)
 
     def _memberships(self, entries: Iterable[DirectoryEntry], gone: Iterable[str]) -> None:
-        members: dict[str, set[str]] = defaultdict(set)
-        for key, user in self._known.users.items():
-            for group in user.groups:
-                members[group].add(key)
+        members, by_dn = self._known.members, self._found.by_dn
         for entry in entries:
-            before = members.get(entry.immutable_id, set())
-            after = {
-                self._found.by_dn[dn][1] for dn in entry.members if self._found.by_dn.get(dn, ("", ""))[0] == "user"
-            }
+            before = members.get(entry.immutable_id, frozenset())
+            after = {key for kind, key in map(by_dn.get, entry.members, repeat(_NOBODY)) if kind == "user"}
             for key in after - before:
                 self._joins[key].append(entry.immutable_id)
             for key in before - after:

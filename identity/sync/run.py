@@ -8,29 +8,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
 from sqlalchemy import delete, select, update
 
+from identity.core.cycles import seldom
 from identity.core.lease import renew
 from identity.core.record import Actor
 from identity.core.unit import Unit, Units
 from identity.directory.factory import open_directory
-from identity.directory.reader import Reading
+from identity.directory.reader import Cursor, Reading
 from identity.directory.settings import DirectorySettings
 from identity.directory.transform import Transformer
 from identity.sync import guard
 from identity.sync.apply import Applier, Progress
 from identity.sync.effects import Effects, effects_of
-from identity.sync.known import load_known, scope_of
+from identity.sync.known import count_accounts, load_known, scope_of
 from identity.sync.models import SyncChange, SyncRun, SyncState
 from identity.sync.only import Only, known_as, read_only, with_left
 from identity.sync.plan import SyncPlan
 from identity.sync.plan_users import make
 from identity.sync.work import LEASE_S, Outcome, Work, cursor_of, end_run, guarded, store, work_on
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read a moment ago of what changed since `cursor`; it holds as long as the source is still there."""
+
+    cursor: Cursor
+    reading: Reading
 
 
 def run_source(
@@ -55,17 +64,36 @@ def run_source(
         return guarded(work, lambda: _run(work, mode, full=True if mode == "check" else full, only=only))
 
 
-def _run(work: Work, mode: str, *, full: bool | None, only: Only | None) -> Outcome:
+def run_on(
+    units: Units,
+    code: str,
+    actor: Actor,
+    seen: Seen | None,
+    *,
+    full: bool | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """As `run_source`; what was `seen` from where the run reads on is not read again."""
+    with work_on(units, code, actor, "apply", None, progress) as work:
+        return guarded(work, lambda: _run(work, "apply", full=full, seen=seen))
+
+
+@seldom()
+def _run(work: Work, mode: str, *, full: bool | None, only: Only | None = None, seen: Seen | None = None) -> Outcome:
     _finish_killed(work)
     work.partial = only is not None
     transformer = Transformer(DirectorySettings.load(work.source.kind, work.source.settings))
     settings = transformer.settings
     with work.stage("read"):
-        directory = open_directory(work.source.kind, work.source.settings, work.source.secret_ref)
         with work.units.open(work.actor, write=False) as unit:
             cursor = None if full or only else cursor_of(unit, work.source, settings, delta=full is False)
             known = known_as(unit.db.connection(), work.source.id, only) if only else None
-        reading = transformer.apply(read_only(directory, settings, known) if only else directory.read(cursor))
+        if seen is not None and seen.cursor == cursor:
+            reading = seen.reading
+        else:
+            directory = open_directory(work.source.kind, work.source.settings, work.source.secret_ref)
+            found = read_only(directory, settings, known) if only else directory.read(cursor)
+            reading = transformer.apply(found)
     with work.stage("plan"):
         plan, hold, effects = _plan(work, settings, reading, known or only)
     shown_only = mode == "dry_run" or (mode == "check" and not (work.source.check_repairs or not plan.changes))
@@ -98,6 +126,8 @@ def _plan(
         if only is not None:
             plan = SyncPlan(tuple(one for one in plan.changes if only.has(one)), plan.entries)
         effects = effects_of(connection, plan, known)
+        if not reading.complete and guard.asks_for_totals(plan, settings):
+            known = replace(known, accounts=count_accounts(connection, work.source.id))
     return plan, guard.check(plan, known, settings), effects
 
 

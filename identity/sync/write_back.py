@@ -153,7 +153,7 @@ def drop(unit: Unit, code: str, item_id: UUID) -> None:
     unit.db.delete(row)
 
 
-def forget_written(units: Units, now: datetime) -> None:
+def forget_ended(units: Units, now: datetime) -> None:
     """Values hold names and addresses: those that were written go when no run can plan what they overtook, those that
     were not when nobody has cared for so long."""
     with units.open(ACTOR, now=now) as unit:

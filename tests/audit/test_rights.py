@@ -18,6 +18,7 @@ from identity.core.record import Actor, Record
 from identity.core.settings import Settings
 from identity.core.unit import Units
 from tests.servers.postgres import Postgres
+from tests.servers.templates import Address
 
 
 @pytest.fixture
@@ -151,8 +152,8 @@ def denied(database: Database, statement: str) -> bool:
     return False
 
 
-def test_one_role_for_everything_works_and_is_said(database_url: str, tmp_path: Path) -> None:
-    values = {"tessera_demo": True, "tessera_var": tmp_path, "database_url": database_url, "log_level": "ERROR"}
+def test_one_role_for_everything_works_and_is_said(database_url: Address, tmp_path: Path) -> None:
+    values = {"tessera_demo": True, "tessera_var": tmp_path, "database_url": database_url.make(), "log_level": "ERROR"}
     app = create_app(Settings.model_validate(values))
     result = app.test_cli_runner().invoke(args=["identity", "migrate"])
     assert result.exit_code == 0, result.output

@@ -18,6 +18,7 @@ from identity.people.service_groups import change_children, put_group
 from identity.roles.inputs import AdminGrantInput, RuleSetInput
 from identity.roles.service_admin_grants import add_admin_grant
 from identity.roles.service_policy import change_rules, load_rules, version_in_force
+from tests.servers.templates import Address, Templates
 from tests.world import COMPANY, World
 
 EXPENSE = {**COMPANY["applications"][0], "rights": ["explain"]}
@@ -44,9 +45,9 @@ TOWN: dict[str, Any] = {
 
 
 @pytest.fixture
-def town(database_url: str, tmp_path: Path) -> Iterator[World]:
+def town(database_url: Address, tmp_path: Path, templates: Templates) -> Iterator[World]:
     """A user of `team`, which is in `managers`, is a manager, thereby head, thereby approver."""
-    made = World(database_url, tmp_path, TOWN, groups=("staff", "leads", "managers", "team"))
+    made = templates.world(database_url, tmp_path, TOWN, groups=("staff", "leads", "managers", "team"))
     with made.unit() as unit:
         nest(unit, "managers", add="team")
     yield made

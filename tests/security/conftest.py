@@ -6,19 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import KINDS, server_of
 from tests.security.town import TOWN, Town
-from tests.servers.postgres import Postgres
+from tests.servers.templates import Templates
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+@pytest.fixture(scope="module", params=KINDS)
+def town(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Town]:
     """Shared by the file's tests, which make people of their own and put back what they change."""
     folder = tmp_path_factory.mktemp("town")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'tessera.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.database()
-    made = Town(url, folder, TOWN)
+    made = templates.world(templates.address(server_of(request), folder), folder, TOWN, kind=Town)
     yield made
     made.close()

@@ -37,6 +37,7 @@ from identity.roles.service_admin_grants import add_admin_grant, revoke_admin_gr
 from identity.roles.service_administrators import decide, propose
 from identity.roles.service_assignments import assign, bootstrap_administrator, revoke
 from identity.roles.service_policy import change_rules, load_rules, put_role, version_in_force
+from tests.servers.templates import Address, Templates
 from tests.world import COMPANY, World, with_files
 
 CNY = "CNY"
@@ -104,8 +105,8 @@ class Town:
 
 
 @pytest.fixture
-def town(database_url: str, tmp_path: Path) -> Iterator[Town]:
-    made = World(database_url, tmp_path, TOWN)
+def town(database_url: Address, tmp_path: Path, templates: Templates) -> Iterator[Town]:
+    made = templates.world(database_url, tmp_path, TOWN)
     yield Town(made)
     made.close()
 

@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from identity.people.service import set_user_state
+from tests.conftest import KINDS, server_of
+from tests.servers.templates import Templates
 from tests.world import COMPANY, World
 
 SHOP = {
@@ -50,13 +52,13 @@ COMPANIES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture(scope="module", params=KINDS)
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("callers")
-    url = f"sqlite:///{folder / 'tessera.db'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres").database()
-    made = World(url, folder, COMPANIES, groups=("staff", "leads", "buyers", "clerks"))
+    address = templates.address(server_of(request), folder)
+    made = templates.world(address, folder, COMPANIES, groups=("staff", "leads", "buyers", "clerks"))
     yield made
     made.close()
 

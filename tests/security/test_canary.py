@@ -32,8 +32,9 @@ from identity.audit.sentence import sentence
 from identity.core import secrets as made_secrets
 from identity.core.log import JsonLines
 from identity.shipping import ecs
+from tests.conftest import KINDS, server_of
 from tests.security.town import BYE, CAS, SP, TOWN, VERIFIER, Town, submit
-from tests.servers.postgres import Postgres
+from tests.servers.templates import Templates
 from tests.world import PASSWORD, Browser, World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,15 +78,13 @@ class Watched(Town):
         return answer
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def city(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+@pytest.fixture(params=KINDS)
+def city(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Watched]:
     """As in production: no demo, https, a root key of its own, two administrators to come."""
     folder = tmp_path_factory.mktemp("canary")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'tessera.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.database()
+    url = templates.empty(server_of(request), folder)
     root = folder / "root.key"
     root.write_bytes(secrets.token_bytes(32))
     root.chmod(0o600)

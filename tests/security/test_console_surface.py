@@ -10,23 +10,22 @@ from werkzeug.test import Client
 from identity.core.web import Protection
 from identity.login import authenticate
 from identity.roles.service_assignments import bootstrap_administrator
+from tests.conftest import KINDS, server_of
 from tests.security.town import PASSWORD, TOWN, Town, form_of
-from tests.servers.postgres import Postgres
+from tests.servers.templates import Templates
 from tests.world import Browser
 
 ADMIN = "http://admin.localhost:8000"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def keep(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+@pytest.fixture(scope="module", params=KINDS)
+def keep(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Town]:
     """A town whose console has an origin and networks of its own."""
     folder = tmp_path_factory.mktemp("keep")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'tessera.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.database()
-    made = Town(url, folder, TOWN, admin_url=ADMIN, admin_networks=("127.0.0.0/8",))
+    settings = {"admin_url": ADMIN, "admin_networks": ("127.0.0.0/8",)}
+    made = templates.world(templates.address(server_of(request), folder), folder, TOWN, kind=Town, **settings)
     with made.unit() as unit:
         made_boss = bootstrap_administrator(unit, "boss", "Boss", ["security-admin"])
         authenticate.set_password(unit, made_boss, PASSWORD)

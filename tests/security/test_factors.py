@@ -15,22 +15,21 @@ from identity.audit.models import AuditRecord
 from identity.login import authenticate
 from identity.login.models import RecoveryCode, TotpFactor
 from identity.roles.service_assignments import bootstrap_administrator
+from tests.conftest import KINDS, server_of
 from tests.security.town import PASSWORD, TOWN, Town, claims_of, fields, form_of, submit
-from tests.servers.postgres import Postgres
+from tests.servers.templates import Templates
 from tests.world import Browser
 
 MFA = "urn:tessera:acr:mfa"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def city(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+@pytest.fixture(scope="module", params=KINDS)
+def city(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Town]:
     """A town that is no demo: https, and a root key of its own."""
     folder = tmp_path_factory.mktemp("city")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'tessera.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        url = server.database()
+    url = templates.empty(server_of(request), folder)
     root = folder / "root.key"
     root.write_bytes(secrets.token_bytes(32))
     root.chmod(0o600)

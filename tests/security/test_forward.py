@@ -9,7 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from tests.conftest import KINDS, server_of
 from tests.integration.forward.wiki import company
+from tests.servers.templates import Templates
 from tests.world import Browser, World
 
 ORIGIN = "https://wiki.example"
@@ -60,13 +62,12 @@ class Wiki(World):
         return self.call("GET", "/forward/callback", query_string={"code": code}, headers=said, auth=auth)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def wiki(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wiki]:
+@pytest.fixture(scope="module", params=KINDS)
+def wiki(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Wiki]:
     folder = tmp_path_factory.mktemp("wiki")
-    url = f"sqlite:///{folder / 'tessera.db'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres").database()
-    made = Wiki(url, folder, company(ORIGIN, OTHER))
+    made = templates.world(templates.address(server_of(request), folder), folder, company(ORIGIN, OTHER), kind=Wiki)
     made.user = made.person("zhang", "staff")
     made.session = ""
     browser = made.browser()

@@ -14,6 +14,8 @@ from identity.people.service import set_user_state
 from identity.people.service_org import put_employment, put_org_unit
 from identity.roles.inputs import AssignmentInput
 from identity.roles.service_assignments import assign
+from tests.conftest import KINDS, server_of
+from tests.servers.templates import Templates
 from tests.world import COMPANY, World
 
 ROLES = [f"archive:r{number}" for number in range(6)]
@@ -132,13 +134,12 @@ def question(world: World, user: UUID, action: str, resource: dict[str, Any]) ->
     return {"subject": {"type": "user", "id": world.sub(user)}, "action": {"name": action}, "resource": resource}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+@pytest.fixture(scope="module", params=KINDS)
+def archive(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Archive]:
     folder = tmp_path_factory.mktemp("archive")
-    url = f"sqlite:///{folder / 'tessera.db'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres").database()
-    made = Archive(url, folder, rules(), groups=())
+    made = templates.world(templates.address(server_of(request), folder), folder, rules(), groups=(), kind=Archive)
     made.fill()
     yield made
     made.close()

@@ -18,6 +18,7 @@ from identity.people.models import User
 from identity.roles.inputs import MitigationInput
 from identity.roles.service_duties import mitigate
 from tests.security.test_separation import TOWN
+from tests.servers.templates import Address, Templates
 from tests.world import World
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -26,8 +27,8 @@ POST = ("erp", "voucher", "post")
 
 
 @pytest.fixture
-def town(database_url: str, tmp_path: Path) -> Iterator[World]:
-    made = World(database_url, tmp_path, TOWN)
+def town(database_url: Address, tmp_path: Path, templates: Templates) -> Iterator[World]:
+    made = templates.world(database_url, tmp_path, TOWN)
     yield made
     made.close()
 

@@ -21,6 +21,7 @@ from identity.roles.inputs import AssignmentInput
 from identity.roles.service_assignments import assign
 from policies import Action
 from policies.bundle import Bundle, unpack
+from tests.servers.templates import Address, Templates
 from tests.world import COMPANY, World
 
 BUNDLE = "/access/v1/bundle"
@@ -51,8 +52,8 @@ RIGHTS: dict[str, Any] = {
 
 
 @pytest.fixture
-def town(database_url: str, tmp_path: Path) -> Iterator[World]:
-    made = World(database_url, tmp_path, RIGHTS, groups=("staff", "leads", "clerks"))
+def town(database_url: Address, tmp_path: Path, templates: Templates) -> Iterator[World]:
+    made = templates.world(database_url, tmp_path, RIGHTS, groups=("staff", "leads", "clerks"))
     yield made
     made.close()
 

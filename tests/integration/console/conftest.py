@@ -15,7 +15,8 @@ from werkzeug.test import TestResponse
 
 from identity.audit.index import index_new
 from identity.people.models import User
-from tests.servers.postgres import Postgres
+from tests.conftest import KINDS, server_of
+from tests.servers.templates import Templates
 from tests.world import COMPANY, PASSWORD, World
 
 ADMINISTRATORS = {"system": "sysadmin", "security": "secadmin", "audit": "auditor"}
@@ -68,15 +69,12 @@ class Console(World):
             return str(connection.execute(select(User.id).where(User.login == login)).scalar_one())
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def console(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+@pytest.fixture(scope="module", params=KINDS)
+def console(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Console]:
     """One for all tests of a module, on each database; a test changes people of its own and leaves rules as found."""
     folder = tmp_path_factory.mktemp("console")
-    if request.param == "sqlite":
-        address = f"sqlite:///{folder / 'tessera.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        address = server.database()
-    made = Console(address, folder)
+    made = Console(templates.copy(server_of(request), folder), folder)
     yield made
     made.close()

@@ -24,6 +24,8 @@ from identity.core.unit import Units
 from identity.keys.keyring import Keyring
 from identity.keys.seal import EvidenceKey, evidence_key, published_keys
 from tests.audit.proof import Proof
+from tests.audit.test_proof_doors import cut
+from tests.audit.test_restored import state
 from tests.integration.console.conftest import Console, Visitor
 
 WHY = {"reason": "yearly audit", "reference": "审计-2026-07"}
@@ -199,3 +201,14 @@ def test_what_cannot_be_made_says_why(console: Console, monkeypatch: pytest.Monk
 def test_only_so_many_wait(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packs, "WAITING_MAX", 0)
     assert console.visitor("auditor").post(PAGE, find_object="x", **WHY).status_code == 409
+
+
+def test_the_page_of_the_proof_tells_of_a_restore(console: Console) -> None:
+    auditor, proof = console.visitor("auditor"), Proof(console)
+    proof.seal()
+    assert "Restored from a backup" not in auditor.get("/admin/audit/proof").text
+    cut(proof, 2)
+    made = state(proof)
+    page = auditor.get("/admin/audit/proof").text
+    assert f"2 records lost, from number {made.kept} on" in page
+    assert "reason disk failure of node 2" in page

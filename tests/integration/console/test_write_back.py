@@ -75,6 +75,23 @@ def test_a_local_person_is_changed_with_a_reason(console: Console) -> None:
     assert profile(console, user_id) | {"mail": "a@b.example", "phone": "1"} == profile(console, user_id)
 
 
+@pytest.mark.case("ID-05")
+def test_nobody_gets_the_mail_address_or_the_login_of_another_as_his_own(console: Console) -> None:
+    owner, other = console.person("owner", "staff"), console.person("other", "staff")
+    console.person("boss@b.example", "staff")
+    admin = console.visitor("secadmin")
+    for user_id, mail, status in (
+        (owner, "owner@b.example", 303),
+        (other, "OWNER@B.example", 409),
+        (other, "Boss@b.example", 409),
+        (other, "other@b.example", 303),
+        (owner, "Owner@b.example", 303),
+    ):
+        form = shown(admin.get(f"/admin/users/{user_id}").text)
+        assert admin.post(f"/admin/users/{user_id}/profile", **form | {"mail": mail}).status_code == status, mail
+    assert profile(console, other)["mail"] == "other@b.example"
+
+
 def test_what_the_directory_says_is_changed_where_it_lets_us(console: Console) -> None:
     source_id = directory(console, "plain", write_back=["mail"])
     user_id, admin = employee(console, "named", source_id), console.visitor("secadmin")
@@ -85,11 +102,11 @@ def test_what_the_directory_says_is_changed_where_it_lets_us(console: Console) -
     assert page.count("Changed in Directory plain only") == 4
     forged = form | {"name": "Forged", "was_name": "Named"}
     assert admin.post(f"{address}/profile", **forged).status_code == 409
-    assert admin.post(f"{address}/profile", **form | {"mail": "a@b.example"}).status_code == 303
-    assert (profile(console, user_id)["name"], profile(console, user_id)["mail"]) == ("Named", "a@b.example")
+    assert admin.post(f"{address}/profile", **form | {"mail": "named@b.example"}).status_code == 303
+    assert (profile(console, user_id)["name"], profile(console, user_id)["mail"]) == ("Named", "named@b.example")
     assert "is being written to Directory plain" in admin.get(address).text
     assert "1 on the way" in admin.get("/admin/sync").text
-    assert "a@b.example" in console.visitor("auditor").get("/admin/sync/plain/write-back").text
+    assert "named@b.example" in console.visitor("auditor").get("/admin/sync/plain/write-back").text
 
 
 def test_what_was_not_written_is_written_again_or_dropped_by_the_system_administrator(console: Console) -> None:
@@ -97,7 +114,7 @@ def test_what_was_not_written_is_written_again_or_dropped_by_the_system_administ
     user_id, admin = employee(console, "waiting", source_id), console.visitor("secadmin")
     address, place = f"/admin/users/{user_id}", "/admin/sync/away/write-back"
     form = shown(admin.get(address).text)
-    assert admin.post(f"{address}/profile", **form | {"mail": "a@b.example", "phone": "1"}).status_code == 303
+    assert admin.post(f"{address}/profile", **form | {"mail": "waiting@b.example", "phone": "1"}).status_code == 303
     writer, system = Writer(console.units), console.visitor("sysadmin")
     writer.run(datetime.now(UTC) + timedelta(minutes=1))
     waiting = system.get(place).text

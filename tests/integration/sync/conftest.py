@@ -15,7 +15,7 @@ from tests.integration.sync.sources import LdifSource, SambaSource, SlapdSource,
 from tests.integration.sync.tables import TableSource
 from tests.servers.pki import Authority
 from tests.servers.slapd import Slapd, loopback
-from tests.world import World
+from tests.servers.templates import Address, Templates
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
 
 
 @pytest.fixture
-def company(database_url: str, tmp_path: Path, source: Source) -> Iterator[Company]:
+def company(database_url: Address, tmp_path: Path, templates: Templates, source: Source) -> Iterator[Company]:
     """Tessera beside an empty source; the world's groups come from the source."""
-    world = World(database_url, tmp_path, groups=())
+    world = templates.world(database_url, tmp_path, groups=())
     yield Company(world, source)
     world.close()

@@ -54,6 +54,16 @@ def test_an_administrators_disable_stays_and_is_told(staffed: Company) -> None:
     assert staffed.sync(full=True).counts == {}
 
 
+def test_whom_a_directory_disabled_an_administrator_keeps_out_all_the_same(staffed: Company) -> None:
+    staffed.source.disable("user0")
+    assert staffed.sync().counts == {"user_disable": 1}
+    by_hand(staffed, "user0", "disabled")
+    by_hand(staffed, "user0", "disabled")
+    staffed.source.enable("user0")
+    assert staffed.sync().counts == {"conflict": 1}
+    assert (reasons(staffed), staffed.state("user0")) == ([KEPT_OUT], "disabled")
+
+
 def test_it_outlasts_quarantine_and_a_new_end_of_the_account(staffed: Company) -> None:
     by_hand(staffed, "user5", "disabled")
     staffed.source.remove("user5")

@@ -98,6 +98,7 @@ def test_it_reads_no_more_than_it_needs_and_leaves_the_source_where_it_was(staff
     assert only(staffed, "nobody*").counts == {}
 
 
+@pytest.mark.case("SY-01")
 @DIRECTORIES
 def test_who_sees_nobody_any_more_disables_nobody(staffed: Company) -> None:
     staffed.configure(users_filter="(&(objectClass=person)(description=nowhere))")

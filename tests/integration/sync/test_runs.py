@@ -47,6 +47,28 @@ def leave(company: Company, many: int) -> None:
         company.source.disable(f"user{n}")
 
 
+def test_a_group_that_leaves_another_or_gets_another_name_gives_no_role_by_it(staffed: Company) -> None:
+    source = staffed.source
+    assert isinstance(source, LdifSource)
+    staff = [f"user{n}" for n in range(6)]
+    source.group("office", "user6")
+    source.group("staff", *staff, "@office")
+    staffed.sync()
+    assert staffed.may("user6", "submit")
+    source.group("staff", *staff)
+    staffed.sync()
+    assert not staffed.may("user6", "submit")
+    assert staffed.may("user0", "submit")
+    source.rename_group("staff", "people")
+    staffed.sync()
+    assert not staffed.may("user0", "submit"), "mapping rows name groups"
+    told = [one["data"]["group"] for one in staffed.world.records() if one["kind"] in CHANGED]
+    assert told == ["staff", "people"]
+
+
+CHANGED = {"people.group.unnested", "people.group.changed"}
+
+
 def run_row(company: Company, run_id: Any) -> SyncRun:
     with company.world.unit() as unit:
         found: SyncRun = unit.db.get_one(SyncRun, run_id)

@@ -15,10 +15,12 @@ from sqlalchemy import select, update
 from identity.core.errors import Conflict
 from identity.core.lease import Lease, acquire, release
 from identity.core.record import Actor
+from identity.directory.factory import open_directory
 from identity.directory.models import DirectorySource
 from identity.sync import review
-from identity.sync.live import Watcher
+from identity.sync.live import Watcher, look
 from identity.sync.models import SyncRun, SyncState
+from identity.sync.run import run_on
 from identity.sync.schedule import Scheduler
 from tests.integration.sync.company import Company
 
@@ -283,3 +285,21 @@ def test_a_watcher_whose_place_another_node_has_taken_ends(staffed: Company, sch
 def lease_of(company: Company) -> Any:
     with company.world.database.read() as connection:
         return connection.execute(select(Lease.holder).where(Lease.name == "watch:hq")).scalar_one_or_none()
+
+
+@LIVE
+def test_what_a_look_has_read_is_applied_where_the_source_still_is_and_read_anew_elsewhere(staffed: Company) -> None:
+    units = staffed.world.units
+    with staffed.world.database.read() as connection:
+        source = connection.execute(select(DirectorySource.__table__)).one()
+    directory = open_directory(source.kind, source.settings, source.secret_ref)
+    assert look(units, "hq", directory, ADMIN) == (True, None)
+    staffed.source.disable("user2")
+    is_nothing, seen = look(units, "hq", directory, ADMIN)
+    assert not is_nothing
+    staffed.source.disable("user3")
+    assert run_on(units, "hq", ADMIN, seen).counts == {"user_disable": 1}
+    assert staffed.states()["user3"] == "active", "the directory was not asked again"
+    assert run_on(units, "hq", ADMIN, seen).counts == {"user_disable": 1}
+    assert staffed.states()["user3"] == "disabled"
+    directory.close()

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from identity.alarms.check import check
+from identity.alarms.models import Alarm
+from identity.audit.index import index_new
 from identity.core.errors import Conflict
 from identity.directory.factory import open_directory
 from identity.people.inputs import Profile
@@ -19,7 +22,9 @@ from identity.people.models import PersonProfile, SourceAccount, WriteBack
 from identity.people.service import set_user_state, update_profile
 from identity.people.service_leavers import delete_identities
 from identity.sync.models import SyncState
-from identity.sync.write_back import ATTEMPTS_MAX, Writer, drop, forget_written, retry
+from identity.sync.trials import probe_source
+from identity.sync.work import find_source
+from identity.sync.write_back import ATTEMPTS_MAX, Writer, drop, forget_ended, retry
 from tests.integration.sync.company import Company
 from tests.integration.sync.sources import LdifSource, SlapdSource
 from tests.servers.slapd import SUFFIX
@@ -157,7 +162,7 @@ def test_a_run_that_had_read_before_the_write_does_not_take_it_back(staffed: Com
     assert profile(staffed)["name"] == said(staffed)["displayName"] == "李五"
     staffed.source.change("lisi", displayName="李四")
     assert staffed.sync().counts == {"user_update": 1}, "the same old value, said by the directory later, is news"
-    forget_written(staffed.world.units, datetime.now(UTC) + timedelta(hours=3))
+    forget_ended(staffed.world.units, datetime.now(UTC) + timedelta(hours=3))
     assert items(staffed) == []
 
 
@@ -203,7 +208,7 @@ def test_a_change_that_is_made_while_an_earlier_one_is_written_is_written_next(s
     assert kinds(staffed) == ["done", "done"]
 
 
-@pytest.mark.case("LD-01")
+@pytest.mark.case("LD-03", "LD-04")
 @DIRECTORIES
 def test_a_value_is_only_ever_a_value(staffed: Company) -> None:
     nasty = '*)(uid=*))(|(mail=\\2a,ou=x+cn=y"#;<>'
@@ -241,12 +246,31 @@ def restart(source: SlapdSource, attributes: str) -> None:
 
 
 @SLAPD
+def test_the_rights_to_write_are_tried_and_nothing_is_changed(limited: Company) -> None:
+    source = limited.source
+    assert isinstance(source, SlapdSource)
+    before = [source.slapd.search(source.user_dn(login), "*", "+") for login in ("lisi", "wangwu")]
+    with limited.world.unit() as unit:
+        row = find_source(unit, "hq")
+        unit.db.expunge(row)
+    tried = [(one.detail, one.ok) for one in probe_source(row).steps if one.name == "write"]
+    assert tried == [("mail", True), ("displayName", False), ("mobile", False)]
+    assert before == [source.slapd.search(source.user_dn(login), "*", "+") for login in ("lisi", "wangwu")]
+
+
+@SLAPD
 def test_what_the_directory_refuses_is_shown_and_does_not_stay_here(limited: Company) -> None:
     edit(limited, mail="here@example.org", phone="1")
     assert write(limited) == 1
     [failed] = [one for one in items(limited) if one.state != "done"]
     assert (failed.field, failed.state, failed.detail) == ("phone", "failed", "insufficientAccessRights")
     assert sorted(kinds(limited)) == ["done", "failed"]
+    now = datetime.now(UTC)
+    index_new(limited.world.database, now)
+    check(limited.world.units, now, limited.world.settings.zone)
+    with limited.world.database.read() as connection:
+        alarm = connection.execute(select(Alarm.__table__).where(Alarm.rule == "not-written")).one()
+    assert (alarm.key, alarm.detail) == ("directory:hq", {"field": "phone", "error": "insufficientAccessRights"})
     assert (profile(limited)["phone"], profile(limited)["mail"]) == (None, "here@example.org")
     assert isinstance(limited.source, SlapdSource)
     restart(limited.source, "mail,mobile")
