@@ -74,7 +74,6 @@ def filters() -> dict[str, Filter]:
         "text Chinese": Filter(text="出纳"),
         "text and result": Filter(text="word1", result="refused"),
         "text and rare result": Filter(text="word1", result="failed"),
-        "text and application": Filter(text="word1", application="app7"),
         "text of an object": Filter(text="BX-12345"),
     }
 
