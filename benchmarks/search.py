@@ -73,6 +73,7 @@ def filters() -> dict[str, Filter]:
         "text beginning": Filter(text="word499*"),
         "text Chinese": Filter(text="出纳"),
         "text and result": Filter(text="word1", result="refused"),
+        "text and rare result": Filter(text="word1", result="failed"),
         "text of an object": Filter(text="BX-12345"),
     }
 
