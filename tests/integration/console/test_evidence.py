@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from identity.keys.keyring import Keyring
 from identity.keys.seal import EvidenceKey, evidence_key, published_keys
 from tests.audit.proof import Proof
 from tests.audit.test_proof_doors import cut
-from tests.audit.test_restored import state
+from tests.audit.test_restored import SAID, state
 from tests.integration.console.conftest import Console, Visitor
 
 WHY = {"reason": "yearly audit", "reference": "审计-2026-07"}
@@ -208,7 +209,8 @@ def test_the_page_of_the_proof_tells_of_a_restore(console: Console) -> None:
     proof.seal()
     assert "Restored from a backup" not in auditor.get("/admin/audit/proof").text
     cut(proof, 2)
-    made = state(proof)
+    now = datetime.now(UTC)
+    made = state(proof, now, replace(SAID, backup_at=now))
     page = auditor.get("/admin/audit/proof").text
     assert f"2 records lost, from number {made.kept} on" in page
     assert "reason disk failure of node 2" in page
