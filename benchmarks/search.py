@@ -73,6 +73,7 @@ def filters() -> dict[str, Filter]:
         "text beginning": Filter(text="word499*"),
         "text Chinese": Filter(text="出纳"),
         "text and result": Filter(text="word1", result="refused"),
+        "text and rare result": Filter(text="word1", result="failed"),
         "text of an object": Filter(text="BX-12345"),
     }
 
@@ -91,7 +92,8 @@ def filled(kind: str) -> Iterator[Database]:
             fill(connection, kind)
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if kind == "postgres":  # as autovacuum would
-                connection.execute(text("VACUUM ANALYZE"))
+                connection.execute(text("SET statement_timeout = 0"))
+                connection.execute(text("VACUUM ANALYZE audit_find, audit_word"))
         yield database
         database.engine.dispose()
 

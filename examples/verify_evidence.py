@@ -206,6 +206,24 @@ def check_records(files, size, root):
     return len(records)
 
 
+def restorations(files, key):
+    """What the sealer states of restorations from a backup: records that the log lost and that no pack can hold."""
+    found, note, signed = [], "", False
+    for line in [*files.get("restored.txt", b"").decode().splitlines(keepends=True), ""]:
+        if signed and not line.startswith("— "):
+            text = open_note(note, key, "the statement of a restoration")
+            said = dict(one.split(" ", 1) for one in text.splitlines()[1:])
+            found.append(
+                f"the log was restored at {said['at']} to a backup of {said['backup']}, by {said['by']}: records "
+                f"{said['kept']} to {int(said['lost']) - 1} of the earlier history are lost ({said['reason']})"
+            )
+            note, signed = "", False
+        if note or line.strip():
+            note += line
+            signed = line.startswith("— ")
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pack", type=pathlib.Path)
@@ -221,6 +239,7 @@ def main():
         if given.heads is not None and note.strip() not in given.heads.read_text(encoding="utf-8"):
             raise Bad(f"the head of {size} records is none of those that you received")
         count = check_records(files, size, root)
+        said += restorations(files, parse_key(given.key))
     except Bad as error:
         print(f"BAD: {error}")
         return 1

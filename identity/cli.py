@@ -21,6 +21,7 @@ from identity.access.console import AUDIT_ADMIN, SECURITY_ADMIN, SYSTEM_ADMIN
 from identity.access.decide import Access
 from identity.access.duty_report import report
 from identity.audit import rights
+from identity.audit.packs import Keys
 from identity.configuration import apply as apply_configuration
 from identity.configuration import document, export
 from identity.configuration.drafts import draft_of
@@ -33,16 +34,18 @@ from identity.core.settings import Settings, SettingsError
 from identity.core.unit import Units
 from identity.core.web import use
 from identity.events.deliver import Composers
-from identity.jobs.tasks import tasks
+from identity.jobs.tasks import evidence_jobs, tasks
 from identity.jobs.worker import work
 from identity.keys import rotate
-from identity.keys.keyring import ensure_keys
+from identity.keys.keyring import Keyring, ensure_keys
+from identity.keys.seal import evidence_key, published_keys
 from identity.login.authenticate import set_password
 from identity.login.logout import LogoutNotifiers
 from identity.login.setup import TOKEN_S, invite_administrator
 from identity.roles.service_second_person import is_required
 from identity.sync import review
-from identity.sync.run import Only, run_source
+from identity.sync.only import Only
+from identity.sync.run import run_source
 
 ADMINISTRATION_ROLES = [key.partition(":")[2] for key in (SECURITY_ADMIN, SYSTEM_ADMIN, AUDIT_ADMIN)]
 
@@ -188,7 +191,7 @@ def sync_command(source: str, dry_run: bool, full: bool, check: bool, only: str 
         outcome = review.retry(use(Units), run_id, actor)
     else:
         chosen = Only(login=only) if only else None
-        outcome = run_source(use(Units), source, actor, mode=mode, full=full, only=chosen)
+        outcome = run_source(use(Units), source, actor, mode=mode, full=full or None, only=chosen)
     click.echo(f"{source}: {outcome.state} {outcome.counts}")
     if outcome.error:
         raise click.ClickException(outcome.error)
@@ -222,8 +225,10 @@ def worker_command() -> None:
     doors = (use(Access), use(LogoutNotifiers), use(Composers))
     root = current_app.extensions["tessera_root"]
     purges = [oauth.forget_expired, cas.purge, saml.purge, forward.purge]
-    jobs = tasks(use(Settings), use(Database), use(Units), *doors, root, purges)
-    work(use(Units), jobs, stop)
+    settings, database, units, keyring = use(Settings), use(Database), use(Units), use(Keyring)
+    keys = Keys(lambda: evidence_key(settings, keyring), lambda: published_keys(settings))
+    jobs = [*tasks(settings, database, units, *doors, root, purges), *evidence_jobs(units, database, keys)]
+    work(units, jobs, stop)
     use(Feed).stop()
 
 

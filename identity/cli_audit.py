@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,15 @@ from flask.cli import with_appcontext
 from pydantic import SecretStr
 from sqlalchemy import create_engine
 
+from identity.audit.acknowledge import Acknowledging, Said
 from identity.audit.anchors import FileAnchor, LeafLog
 from identity.audit.note import NoteKey
 from identity.audit.outside import anchor_path, leaf_log, outside
 from identity.audit.recorder import Recorder
 from identity.audit.retention import purge_buried, redact, request_purges
 from identity.audit.seal import Sealer
-from identity.audit.verify import Evidence, verify
+from identity.audit.testimony import Evidence
+from identity.audit.verify import verify
 from identity.core.db import Database, engine_options, prepare_engine
 from identity.core.errors import TesseraError, Unavailable
 from identity.core.feed import Feed
@@ -41,6 +43,7 @@ def register(group: click.Group) -> None:
     """Add the audit's commands to the command line."""
     group.add_command(seal_command)
     group.add_command(verify_command)
+    group.add_command(restored_command)
     group.add_command(retention_command)
     group.add_command(redact_command)
 
@@ -61,15 +64,25 @@ def _database_of(url: SecretStr | None) -> Iterator[Database]:
 
 def make_sealer(settings: Settings, database: Database) -> Sealer:
     """The sealer of these settings, in this process."""
+    days = settings.audit_retention_days
+    where = outside(settings, _mailer(settings))
+    return Sealer(database, load_seal_keys(settings), where, _holder(), settings.audit_head_s, days)
+
+
+def _holder() -> str:
+    """By what name this process holds the sealer's lease."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def _mailer(settings: Settings) -> Callable[[str, str], None]:
+    """How heads are mailed."""
 
     def mail(subject: str, text: str) -> None:
         if settings.smtp_url is None or settings.audit_anchor_mail is None:
             raise Unavailable("SMTP_URL is not set.", code="mail")
         send_mail(settings.smtp_url.get_secret_value(), settings.mail_from, settings.audit_anchor_mail, subject, text)
 
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    days = settings.audit_retention_days
-    return Sealer(database, load_seal_keys(settings), outside(settings, mail), holder, settings.audit_head_s, days)
+    return mail
 
 
 @click.command("seal")
@@ -131,6 +144,10 @@ def verify_command(
         f"{report.leaves} leaves, {report.records} records, {report.purged} purged under tombstones, "
         f"{report.waiting} not yet sealed, {report.late} sealed late"
     )
+    for statement in report.restored:
+        click.echo(f"GAP: {statement}")
+    if report.superseded:
+        click.echo(f"{report.superseded} heads of what was lost are superseded")
     if report.proved is not None:
         source = "the database's own heads" if database_heads else f"{report.heads} anchored heads"
         click.echo(f"proved to {report.proved.at:%Y-%m-%d %H:%M:%S}Z ({report.proved.size} records) by {source}")
@@ -144,7 +161,52 @@ def verify_command(
         raise click.ClickException(f"{report.total} findings")
     if report.proved is None:
         raise click.exceptions.Exit(1)
-    click.echo("the audit holds")
+    lost = sum(one.lost - one.kept for one in report.restored)
+    gap = (
+        f", but for the {lost} records that {len(report.restored)} stated restorations lost" if report.restored else ""
+    )
+    click.echo(f"the audit holds{gap}")
+
+
+@click.command("audit-restored")
+@click.option(
+    "--backup", required=True, metavar="TIME", help="Of what time the restored state is (ISO 8601, with zone)."
+)
+@click.option("--by", required=True, help="Who restored it.")
+@click.option("--reason", required=True, help="Why; signed and recorded.")
+@click.option("--reference", default="", help="Number of the change request.")
+@click.option("--anchor", type=click.Path(exists=True, path_type=Path), multiple=True, help="More files of heads.")
+@click.option("--dry-run", is_flag=True, help="Show what would be stated only.")
+@with_appcontext
+def restored_command(
+    backup: str, by: str, reason: str, reference: str, anchor: tuple[Path, ...], dry_run: bool
+) -> None:
+    """State, signed by the sealer's key, that the database was restored from a backup and what of the audit is lost.
+
+    Run it where the sealer runs, while no sealer does. Sealing goes on afterwards, and every verification tells of the
+    gap. It states nothing where the anchors prove that records were changed.
+    """
+    settings, now = use(Settings), datetime.now(UTC)
+    try:
+        at = datetime.fromisoformat(backup)
+    except ValueError:
+        raise click.UsageError("--backup is no time.") from None
+    if at.tzinfo is None:
+        raise click.UsageError("--backup needs a zone, as in 2026-01-31T02:00+08:00.")
+    said = Said(by, at.astimezone(UTC), reason, reference)
+    with _database_of(settings.database_sealer_url) as database:
+        more = [note for path in anchor for note in FileAnchor(path).notes()]
+        restoring = Acknowledging(database, load_seal_keys(settings), outside(settings, _mailer(settings)), more)
+        if dry_run:
+            click.echo(f"would state: {restoring.look(said, now)}")
+            return
+        units = Units(database, use(Recorder), use(Feed), lambda *_: None)
+        actor = Actor.system("cli:audit-restored")
+        done = restoring.sign(
+            said, lambda: units.open(actor, now=now, reason=reason, reference=reference or None), _holder(), now
+        )
+    click.echo(f"stated: {done}")
+    click.echo("Start the sealer again, and give the new anchor file to your auditors.")
 
 
 @contextmanager

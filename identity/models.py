@@ -4,6 +4,7 @@ import identity.alarms.models
 import identity.apps.models
 import identity.audit.buffered
 import identity.audit.models
+import identity.audit.models_evidence
 import identity.cas.models
 import identity.core.facts
 import identity.core.lease

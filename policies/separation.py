@@ -52,6 +52,10 @@ class StaticDuties:
         ]
         self._roles = frozenset(role for _, sides in self._rules for _, roles in sides for role in roles)
 
+    def is_about(self, role: str) -> bool:
+        """Whether the role, or one that it inherits, is a side of a rule: nobody breaks one without such a role."""
+        return bool(closure(role, self._below) & self._roles)
+
     def conflicts(self, grants: Sequence[Grant]) -> list[Conflict]:
         """Every rule that one person's grants break, inherited roles counted; one conflict a rule."""
         carried = [(grant, roles) for grant in grants if (roles := closure(grant.role, self._below) & self._roles)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from identity.audit.kinds import Kind
 from identity.core.i18n import speaking
-from tests import payloads, remembered
+from tests import remembered
+from tests.kinds_made import KindsMade
 from tests.servers.postgres import Postgres
 from tests.servers.samba import Samba
 from tests.servers.templates import Address, Templates
@@ -72,21 +72,5 @@ def world(database_url: Address, tmp_path: Path, templates: Templates) -> Iterat
     made.close()
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker process tells which kinds of records its tests made."""
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["kinds"] = sorted(one.value for one in payloads.SEEN)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any, error: object) -> None:
-    payloads.SEEN.update(map(Kind, getattr(node, "workeroutput", {}).get("kinds", ())))
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """After the whole suite: what of the catalogue no test made (attack case AU-04)."""
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
-    missing = sorted(set(Kind) - payloads.SEEN)
-    if whole and missing:
-        terminalreporter.line(f"Kinds of records that no test made: {', '.join(missing)}", yellow=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(KindsMade(config, Kind))

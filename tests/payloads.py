@@ -9,9 +9,7 @@ from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints
 
 from identity.audit.kinds import Kind
 from identity.audit.payloads import payload_of
-
-# The kinds of all records that were compared in this process.
-SEEN: set[str] = set()
+from tests.kinds_made import saw
 
 
 def misfits(bodies: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -19,7 +17,7 @@ def misfits(bodies: Iterable[Mapping[str, Any]]) -> list[str]:
     found: dict[str, str] = {}
     for body in bodies:
         kind = body["kind"]
-        SEEN.add(kind)
+        saw(kind)
         if kind not in found:
             for fault in _faults(body.get("data", {}), payload_of(Kind(kind)), "data"):
                 found[kind] = f"{found[kind]}; {fault}" if kind in found else f"{kind}: {fault}"

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from playwright.sync_api import Page, sync_playwright
 
 from identity.keys.wrap import make_private_file
+from tests.servers import branch
+from tests.servers.branch import Branch
 from tests.servers.browser import Seeds, give_password, launch, sign_in, visitor
 from tests.servers.site import CONSOLE, EXPENSE, OA, SSO, Site
 
@@ -21,6 +23,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "screenshots"
 LARGEST = 150 * 1_024
 WIDTHS = {1440: 720, 390: 844}
 LANGUAGES = ("en", "zh")
+TRIED = "login=ouyang&field=name&expression=entry.sn[0] %2B entry.givenname[0]"
 DECISION = "/admin/audit?kind=access.decision.made&application=expense&result=deny"
 
 
@@ -75,6 +78,20 @@ def _report(page: Page) -> None:
     page.wait_for_selector(".crumbs")
 
 
+def _hand_over(page: Page) -> None:
+    page.goto(f"https://{CONSOLE}/admin/audit?application=expense&kind=access.decision.made")
+    page.locator("main details summary").last.click()
+    page.locator("form[action='/admin/audit/evidence'] button").scroll_into_view_if_needed()
+
+
+def _evidence(page: Page) -> None:
+    _hand_over(page)
+    page.fill("form[action='/admin/audit/evidence'] input[name=reason]", "year-end audit")
+    page.fill("form[action='/admin/audit/evidence'] input[name=reference]", "AUD-2026-07")
+    page.click("form[action='/admin/audit/evidence'] button")
+    page.wait_for_selector("#packs tbody")
+
+
 def _why(page: Page) -> None:
     page.goto(
         f"https://{CONSOLE}/admin/explain?person=lisi&application=expense&action=approve&type=claim"
@@ -96,6 +113,31 @@ def _why_recorded(page: Page) -> None:
     page.click(".actions .primary")
     page.wait_for_selector(".verdict")
 
+
+def _expired(page: Page) -> None:
+    page.goto(f"https://{SSO}/")
+    give_password(page, branch.EXPIRED)
+    page.wait_for_selector("form[action='/login/change']")
+
+
+def _expired_refused(page: Page) -> None:
+    _expired(page)
+    for name, text in (("old", "not the old one"), ("new", "a new sentence"), ("again", "a new sentence")):
+        page.fill(f"input[name={name}]", text)
+    page.click("main button.primary")
+    page.wait_for_selector("#fault")
+
+
+BRANCH: dict[str, tuple[str, Callable[[Page], None]]] = {
+    "sync-probe": (branch.ADMINISTRATOR, _console(f"/admin/sync/{branch.CODE}/probe")),
+    "sync-try": (branch.ADMINISTRATOR, _console(f"/admin/sync/{branch.CODE}/try?{TRIED}")),
+    "sync-write-back": (branch.ADMINISTRATOR, _console(f"/admin/sync/{branch.CODE}/write-back")),
+    "sync-branch": (branch.ADMINISTRATOR, _console("/admin/sync")),
+    "user-branch": ("secadmin", _console("/admin/users?q=ouyang", "tbody a")),
+    "password-expired": ("", _expired),
+    "password-expired-refused": ("", _expired_refused),
+}
+"""Pages of a branch with a directory of its own."""
 
 PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "sign-in": ("", _public("/")),
@@ -129,8 +171,11 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "sync": ("secadmin", _console("/admin/sync")),
     "sync-held": ("secadmin", _console("/admin/sync", "tbody a")),
     "sync-run": ("secadmin", _console("/admin/sync", "tbody tr:last-child a")),
+    **BRANCH,
     "audit": ("auditor", _console("/admin/audit?application=expense")),
     "audit-record": ("auditor", _console(DECISION, "tbody a")),
+    "audit-hand-over": ("auditor", _hand_over),
+    "evidence": ("auditor", _evidence),
     "proof": ("auditor", _console("/admin/audit/proof")),
     "reports": ("auditor", _console("/admin/reports")),
     "report": ("auditor", _report),
@@ -166,15 +211,20 @@ def make(
 ) -> None:
     """Write pictures of these pages: their first screen, or the `whole` of each."""
     folder.mkdir(parents=True, exist_ok=True)
+    more = (branch.ADMINISTRATOR,) if BRANCH.keys() & set(pages) else ()
     with (
         tempfile.TemporaryDirectory(prefix="tessera-site-") as name,
-        Site(Path(name)) as site,
+        Site(Path(name), more) as site,
+        Branch(Path(name) / "branch") as office,
         sync_playwright() as playwright,
     ):
         browser = launch(playwright, site)
         seeds = Seeds()
         _live(visitor(browser), site)
         _administer(visitor(browser), site, seeds)
+        if more:
+            office.join(site)
+            _write_back(visitor(browser), office, seeds)
         for language in LANGUAGES:
             for width, height in WIDTHS.items():
                 viewers: dict[str, Page] = {}
@@ -194,7 +244,7 @@ def make(
 
 
 def _arrive(page: Page, login: str, seeds: Seeds) -> None:
-    if login in {"secadmin", "auditor"}:
+    if login in {"secadmin", "auditor", branch.ADMINISTRATOR}:
         seeds.administer(page, login)
     else:
         sign_in(page, login)
@@ -250,6 +300,29 @@ def _administer(page: Page, site: Site, seeds: Seeds) -> None:
     key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     make_private_file(site.folder / "var" / "seal.key", key)
     site.flask("seal", "--once")
+
+
+def _write_back(page: Page, office: Branch, seeds: Seeds) -> None:
+    """Names, mail and phone are written back; two changes are not: one is refused, one is overtaken."""
+    seeds.administer(page, branch.ADMINISTRATOR, f"/admin/sync/{branch.CODE}/write-back")
+    for field in ("name", "mail", "phone"):
+        page.check(f"input[value={field}]")
+    page.fill("input[name=reason]", "The branch keeps no desk of its own")
+    page.click("main form button.primary")
+    page.wait_for_selector("input[value=mail]:checked")
+    office.change("situ", "mail", "situ.jing@branch.example")
+    page.context.clear_cookies()
+    seeds.administer(page, "secadmin", "/admin")
+    for login, field, value in (("ouyang", "phone", "+86 139 1111 1111"), ("situ", "mail", "jing@branch.example")):
+        _console(f"/admin/users?q={login}", "tbody a")(page)
+        page.fill(f"input[name={field}]", value)
+        form = page.locator("form[action$='/profile']")
+        form.locator("input[name=reason]").fill("Moved to another desk")
+        form.locator("button.primary").click()
+        page.wait_for_selector("main")
+        while not page.locator("dd .badge.bad, dd .badge.warn").count():
+            page.wait_for_timeout(500)
+            page.reload()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
 
 from identity.access.decide import Access
 from identity.access.replays import replay_decisions
@@ -26,7 +26,7 @@ from identity.people.models import PersonProfile, User
 from identity.roles import rules
 from identity.roles.inputs import RuleSetInput
 from identity.roles.models import PolicyVersion
-from identity.roles.models_drafts import PolicyCheck, PolicyCheckRow
+from identity.roles.models_drafts import PolicyCheck, PolicyCheckRow, PolicyDraft
 from identity.roles.service_policy import digest, load_rules
 
 # So many users are compared while the page waits; more are the worker's.
@@ -36,6 +36,7 @@ ROWS_AT_ONCE = 5_000
 DAYS_MAX = 366
 # Far longer than a replay may take: what has run for longer was left by a process that died.
 LEFT_S = 1_800
+KEPT_DAYS = 90
 
 _log = logging.getLogger(__name__)
 
@@ -132,6 +133,22 @@ def carry_out_waiting(units: Units, database: Database, access: Access, now: dat
         if ended():
             return
         carry_out(units, database, access.snapshot(), check_id, Actor.system("worker:policy-checks"), now)
+
+
+def forget_rows(units: Units, now: datetime, days: int = KEPT_DAYS) -> None:
+    """Rows say of each person what he holds; after this many days they go, the counts stay. Those of a draft that is
+    still open are kept: a second person has to look at them."""
+    rows = exists().where(PolicyCheckRow.check_id == PolicyCheck.id)
+    is_open = exists().where(
+        PolicyDraft.version == PolicyCheck.after_version, PolicyDraft.state.in_(("editing", "proposed"))
+    )
+    with units.open(Actor.system("worker:policy-checks"), now=now) as unit:
+        old = unit.db.execute(
+            select(PolicyCheck).where(PolicyCheck.asked_at < now - timedelta(days=days), rows, ~is_open)
+        ).scalars()
+        for check in old.all():
+            unit.db.execute(delete(PolicyCheckRow).where(PolicyCheckRow.check_id == check.id))
+            check.counts = {**check.counts, "kept": 0}
 
 
 def _is_free(now: datetime) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ happens behind the counter row, where all writers meet, so that two edits cannot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, or_, select, update
 
 from identity.access.console import BUILT_IN_DUTY, BUILT_IN_PERMISSIONS, SECURITY_ADMIN
+from identity.access.duty_reach import within_reach
 from identity.access.subject import Identity, load_identities, load_org, load_rules, load_world
 from identity.audit.kinds import Kind
 from identity.core.bulk import one_of
@@ -59,24 +60,21 @@ class Holdings:
     """Rule → (title, level)."""
 
     @classmethod
-    def load(cls, connection: Connection, revision: int, persons: Iterable[UUID] | None = None) -> Holdings:
-        """As known at this revision, of these persons or of all."""
+    def load(cls, connection: Connection, revision: int, persons: Collection[UUID] | None = None) -> Holdings:
+        """As known at this revision, of these persons or of all; whoever holds nothing that a rule could be about is
+        left out."""
         version, content = load_rules(connection, revision)
-        org = load_org(connection, revision)
-        users = None
-        if persons is not None:
-            users = list(
-                connection.execute(select(User.id).where(one_of(connection, User.person_id, list(persons)))).scalars()
-            )
-        by_person: dict[UUID, list[Identity]] = {}
-        for one in load_identities(connection, org, users, revision).values():
-            if one.state == "active":
-                by_person.setdefault(one.person_id, []).append(one)
         rule_set = rules.rule_set(content, version, BUILT_IN_PERMISSIONS)
         rule_set = replace(rule_set, static_duties=(*rule_set.static_duties, BUILT_IN_DUTY))
+        near = within_reach(connection, content, StaticDuties(rule_set), revision, persons)
+        org = load_org(connection, revision) if near else {}
+        by_person: dict[UUID, list[Identity]] = {}
+        for one in _identities(connection, org, near, revision):
+            if one.state == "active":
+                by_person.setdefault(one.person_id, []).append(one)
         return cls(
             persons={person: tuple(found) for person, found in by_person.items()},
-            world=load_world(connection, content, org, revision),
+            world=load_world(connection, content, org, revision) if near else MappingWorld({}, {}, {}),
             duties=StaticDuties(rule_set, org),
             rules={
                 BUILT_IN_DUTY.id: ("The three administrators are three persons", "H"),
@@ -95,6 +93,18 @@ class Holdings:
     def finding(self, person: UUID, broken: Broken) -> Finding:
         title, level = self.rules.get(broken.rule, (broken.rule, "H"))
         return Finding(person, broken.rule, title, level, broken.duties, broken.grants)
+
+
+def _identities(
+    connection: Connection, org: Mapping[str, Sequence[str]], persons: Collection[UUID], revision: int
+) -> Iterable[Identity]:
+    """All identities of these persons."""
+    if not persons:
+        return ()
+    if len(persons) > PERSONS_MAX:
+        return (one for one in load_identities(connection, org, None, revision).values() if one.person_id in persons)
+    users = select(User.id).where(one_of(connection, User.person_id, list(persons)))
+    return load_identities(connection, org, list(connection.execute(users).scalars()), revision).values()
 
 
 def findings(connection: Connection, revision: int) -> list[Finding]:

@@ -20,21 +20,27 @@ from identity.access.subject import (
     Identity,
     load_admin_grants,
     load_assignments,
+    load_group_names,
+    load_group_parents,
     load_held_gains,
     load_identities,
     load_org,
     load_rules,
     load_world,
 )
+from identity.core.bulk import one_of
 from identity.core.db import Database
 from identity.core.errors import Unavailable
-from identity.core.facts import Counter
+from identity.core.facts import Counter, known
 from identity.core.feed import Feed
+from identity.people.models import Membership
 from identity.roles import rules
 from identity.roles.delegation import Bounds
 from identity.roles.inputs import RuleSetInput
 from identity.roles.mapping import AssignmentFact, Derivation, MappingWorld, derive
 from policies import Engine, PreparedSubject
+
+_NONE: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +110,11 @@ class Snapshots:
         self._database = database
         self._feed = feed
         self._snapshot: Snapshot | None = None
+        self._grouped = 0
+        """The facts revision at which the groups of the snapshot were read."""
         feed.subscribe(["user"], self._reload_users)
-        feed.subscribe(["policy", "org", "group", "assignment"], lambda _: self.reload())
+        feed.subscribe(["group"], self._reload_groups)
+        feed.subscribe(["policy", "org", "assignment"], lambda _: self.reload())
 
     def current(self) -> Snapshot:
         self._feed.confirm()
@@ -116,7 +125,8 @@ class Snapshots:
     def reload(self) -> None:
         """Build the whole snapshot from the tables."""
         with self._database.read(consistent=True) as connection:
-            self._snapshot = load(connection, connection.execute(select(Counter.facts_revision)).scalar_one())
+            self._grouped = connection.execute(select(Counter.facts_revision)).scalar_one()
+            self._snapshot = load(connection, self._grouped)
 
     def _reload_users(self, ids: Sequence[str] | None) -> None:
         """Read what concerns these users again: their state and facts, what is assigned to them and held back."""
@@ -131,6 +141,31 @@ class Snapshots:
             assignments = load_assignments(connection, users=wanted)
             held = load_held_gains(connection, persons={one.person_id for one in identities.values()})
         self._snapshot = with_users(before, revision, identities, assignments, held)
+
+    def _reload_groups(self, ids: Sequence[str] | None) -> None:
+        """Read again how these groups are called, how all are nested, and who is in one that has a new name."""
+        before = self._snapshot
+        if ids is None or before is None:
+            self.reload()
+            return
+        wanted = [UUID(one) for one in ids]
+        with self._database.read(consistent=True) as connection:
+            revision = connection.execute(select(Counter.facts_revision)).scalar_one()
+            old = load_group_names(connection, self._grouped, wanted)
+            new = load_group_names(connection, revision, wanted)
+            renamed = [one for one in wanted if old.get(one) != new.get(one)]
+            members = select(Membership.user_id).where(
+                known(Membership, revision), one_of(connection, Membership.group_id, renamed)
+            )
+            users = list(dict.fromkeys(connection.execute(members).scalars())) if renamed else []
+            identities = load_identities(connection, before.org, users, revision) if users else {}
+            parents = load_group_parents(connection, revision)
+            held = load_held_gains(connection, revision)
+            assignments = load_assignments(connection, revision) if renamed else before.world.assignments
+        world = replace(
+            before.world, group_parents=parents, held_gains=Overlay(held), assignments=Overlay.of(assignments)
+        )
+        self._snapshot, self._grouped = with_groups(before, revision, world, identities), revision
 
 
 def load(connection: Connection, revision: int, users: Collection[UUID] | None = None) -> Snapshot:
@@ -165,6 +200,41 @@ def with_users(
         users=before.users.with_entries(users),
         by_sub=before.by_sub.with_entries({identity.sub: user_id for user_id, identity in identities.items()}),
     )
+
+
+def with_groups(before: Snapshot, revision: int, world: MappingWorld, identities: Mapping[UUID, Identity]) -> Snapshot:
+    """The snapshot in a world whose groups, and with them what is held back, are others. `identities` are those who are
+    in a group with a new name; whoever is in no group that has moved, nor in one below, is shared."""
+    old, new = before.world.group_parents, world.group_parents
+    moved = {child for child in old.keys() | new.keys() if old.get(child) != new.get(child)}
+    below = _below(moved, old, new)
+    gains = before.world.held_gains
+    persons = {one for one in (*gains, *world.held_gains) if gains.get(one, _NONE) != world.held_gains.get(one, _NONE)}
+    changed = {
+        user_id: user.identity
+        for user_id, user in before.users.items()
+        if user.person_id in persons or user_id in identities or not below.isdisjoint(user.identity.facts.groups)
+    }
+    users = {
+        user_id: prepare(before.engine, world, identities.get(user_id, identity))
+        for user_id, identity in changed.items()
+    }
+    return replace(before, facts_revision=revision, world=world, users=before.users.with_entries(users))
+
+
+def _below(moved: Collection[str], *nestings: Mapping[str, Sequence[str]]) -> set[str]:
+    """These groups and all that are in them, by any of the nestings (group → what it is directly in)."""
+    children: dict[str, list[str]] = {}
+    for nesting in nestings:
+        for child, parents in nesting.items():
+            for parent in parents:
+                children.setdefault(parent, []).append(child)
+    found, waiting = set(moved), list(moved)
+    while waiting:
+        fresh = set(children.get(waiting.pop(), ())) - found
+        found |= fresh
+        waiting += fresh
+    return found
 
 
 def assemble(

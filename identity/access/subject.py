@@ -121,10 +121,14 @@ def load_group_parents(connection: Connection, revision: int | None = None) -> d
     return {child: tuple(sorted(above)) for child, above in parents.items()}
 
 
-def load_group_names(connection: Connection, revision: int | None = None) -> dict[UUID, str]:
-    """How the groups are called."""
+def load_group_names(
+    connection: Connection, revision: int | None = None, only: Iterable[UUID] | None = None
+) -> dict[UUID, str]:
+    """How the groups are called, all or only these."""
     query = select(GroupNaming.group_id, GroupNaming.name).where(known(GroupNaming, revision))
-    return {row.group_id: row.name for row in connection.execute(query)}
+    if only is not None:
+        query = query.where(one_of(connection, GroupNaming.group_id, list(only)))
+    return dict(connection.execute(query).all())
 
 
 def load_assignments(
@@ -194,10 +198,13 @@ def load_identities(
     def chosen(column: Any) -> Any:
         return column.is_not(None) if ids is None else one_of(connection, column, ids)
 
-    names = load_group_names(connection, revision)
     groups: dict[UUID, list[str]] = {}
     query = select(Membership.user_id, Membership.group_id).where(known(Membership, revision))
-    for user_id, group_id in connection.execute(query.where(chosen(Membership.user_id))):
+    inside: Iterable[Any] = connection.execute(query.where(chosen(Membership.user_id)))
+    if ids is not None:
+        inside = list(inside)
+    names = load_group_names(connection, revision, None if ids is None else {row.group_id for row in inside})
+    for user_id, group_id in inside:
         groups.setdefault(user_id, []).append(names[group_id])
     attributes: dict[UUID, dict[str, Any]] = {}
     stored = select(UserAttribute.user_id, UserAttribute.name, UserAttribute.value).where(

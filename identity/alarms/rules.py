@@ -124,6 +124,17 @@ def _sync_stopped(view: View) -> Iterator[Finding]:
             yield Finding(f"directory:{code}", len(bodies), {"run": data.get("run"), "error": data.get("error")})
 
 
+def _not_written(view: View) -> Iterator[Finding]:
+    """Directories that did not take what was changed here."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for body in _bodies(view, Kind.WRITE_BACK_FAILED):
+        found.setdefault(str(body.get("resource_id")), []).append(body.get("data", {}))
+    for code, items in sorted(found.items()):
+        if len(items) >= view.threshold:
+            detail = {"field": items[0].get("field"), "error": items[0].get("detail")}
+            yield Finding(f"directory:{code}", len(items), detail)
+
+
 def _mitigation_used(view: View) -> Iterator[Finding]:
     """Persons who performed at least `threshold` of the duties that they may join under a mitigating control."""
     for one in controls.used(view.connection, view.since, view.until):
@@ -139,6 +150,7 @@ RULES: Mapping[str, Rule] = {
     "dormant-used": Rule(_("A dormant account was used"), _dormant_used, 90, 3_600, once=True),
     "mitigation-used": Rule(_("Separated duties were joined under a control"), _mitigation_used, 2, 604_800),
     "sync-stopped": Rule(_("A directory sync failed or is held"), _sync_stopped, 1, 900),
+    "not-written": Rule(_("A change could not be written to a directory"), _not_written, 1, 900),
 }
 
 

@@ -58,6 +58,7 @@ def _heads(connection: Connection, call: HotCall) -> dict[str, Any]:
         "anchored": {"size": status.anchored_size, "to": stamp(status.anchored_to) if status.anchored_to else None},
         "gap_s": round(status.gap_s(call.now), 1),
         "heads": proofs.heads(connection, _number(call.query(), "limit", 20)),
+        "restored": proofs.restorations(connection),
     }
 
 

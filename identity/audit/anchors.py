@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from sqlalchemy import Connection
 
 from identity.audit import bulk
-from identity.audit.note import Head, NoteKey, open_note, split_notes
-from identity.core.errors import Invalid, Unavailable
+from identity.audit.note import Head, split_notes
+from identity.core.errors import Unavailable
 from identity.core.fetch import post_bytes
 
 ENTRY = 48
@@ -46,15 +47,6 @@ class FileAnchor:
         """All that was written, in its order."""
         return split_notes(self.path.read_text(encoding="utf-8")) if self.path.exists() else []
 
-    def last_head(self, keys: Sequence[NoteKey]) -> Head | None:
-        """The last head that one of these keys signed; other notes are passed over."""
-        for note in reversed(self.notes()):
-            try:
-                return Head.parse(open_note(note, keys))
-            except Invalid:
-                continue
-        return None
-
 
 class LeafLog:
     """Record id and leaf hash of each leaf, 48 bytes, in their order: with it a verifier names the one record that was
@@ -63,25 +55,36 @@ class LeafLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def of_epoch(self, epoch: int) -> LeafLog:
+        """The log of that history: each has a file of its own, so that what a restoration lost stays readable. This
+        one where there is no such file, and for the first history."""
+        path = self.path.with_name(f"{self.path.name}.{epoch}")
+        return LeafLog(path) if epoch and path.exists() else self
+
+    def begin(self, epoch: int) -> LeafLog:
+        """The log of that history, to be written."""
+        return LeafLog(self.path.with_name(f"{self.path.name}.{epoch}")) if epoch else self
+
     @property
     def size(self) -> int:
         """How many leaves it holds; a torn last entry does not count."""
         return self.path.stat().st_size // ENTRY if self.path.exists() else 0
 
-    def append(self, start: int, rows: Iterable[bulk.LeafRow]) -> bool:
+    def append(self, start: int, ids: Sequence[bytes], hashes: Sequence[bytes]) -> bool:
         """Add the leaves from `start` on; False when the log is not just there (it must catch up first)."""
         if self.size != start:
             return False
         with self._open() as handle:
             handle.truncate(start * ENTRY)
             handle.seek(start * ENTRY)
-            handle.write(b"".join(record_id + digest for _, _, record_id, digest, _ in rows))
+            handle.write(b"".join(chain.from_iterable(zip(ids, hashes, strict=True))))
         return True
 
     def catch_up(self, connection: Connection, size: int) -> None:
         """Take what is missing from the database and make the log durable."""
         while (have := self.size) < size:
-            self.append(have, bulk.leaves(connection, have, min(size, have + _CATCH_UP)))
+            found = bulk.leaves(connection, have, min(size, have + _CATCH_UP))
+            self.append(have, found.ids, found.hashes)
         with self._open() as handle:
             os.fsync(handle.fileno())
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from binascii import hexlify
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,6 +15,7 @@ import orjson
 
 from identity.audit.kinds import class_of
 from identity.audit.note import stamp
+from identity.core.db import from_micros
 from identity.core.record import Call, Record
 
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
@@ -67,8 +69,11 @@ _values = attrgetter(*_FIELDS)
 
 
 def _one(call: Call, record: Record, common: dict[str, Any], at: str, revision: int | None) -> Stored:
-    body = common | {name: value for name, value in zip(_FIELDS, _values(record), strict=True) if value is not None}
+    body = common.copy()
     body["result"] = record.result
+    for name, value in zip(_FIELDS, _values(record), strict=True):
+        if value is not None:
+            body[name] = value
     if record.reason:
         body["reason"] = record.reason
     if revision is not None and "facts_revision" not in body:
@@ -105,7 +110,32 @@ def _salted(values: Mapping[str, str]) -> tuple[dict[str, str], tuple[tuple[str,
 def lead(record_id: UUID, at: str) -> bytes:
     """The 88 bytes with which every body begins: id and time. Then come kind and, where there are any, the hashes of
     personal values, and behind them the rest by name; so a verifier need not parse it."""
-    return f'{{"id":"{record_id}","at":"{at}","kind":"'.encode()
+    return b'{"id":%b,"at":"%b","kind":"' % (orjson.dumps(record_id), at.encode())
+
+
+LEAD = 88
+_NIL = lead(UUID(int=0), stamp(datetime(1970, 1, 1, tzinfo=UTC)))
+_DIGITS = [7 + n for n in range(36) if n not in {8, 13, 18, 23}]
+"""Where the 32 digits of the id stand."""
+
+
+def leads(ids: Sequence[bytes], times: Sequence[int]) -> bytes:
+    """The leads of many records, one behind the other; ids as 16 bytes, times as microseconds since 1970. Column by
+    column: a sixth of what one at a time costs.
+
+    Raises ValueError or OverflowError for an id of another length, or a time that no calendar knows.
+    """
+    count = len(ids)
+    if not {16}.issuperset(map(len, ids)):
+        raise ValueError("an id has 16 bytes")
+    made = bytearray(_NIL * count)
+    begins = {second: stamp(from_micros(second * 1_000_000))[:20] for second in {at // 1_000_000 for at in times}}
+    seconds = "".join([begins[at // 1_000_000] for at in times]).encode()
+    micros = ("%06d" * count % tuple([at % 1_000_000 for at in times])).encode()
+    for digits, places in ((hexlify(b"".join(ids)), _DIGITS), (seconds, range(51, 71)), (micros, range(71, 77))):
+        for n, place in enumerate(places):
+            made[place::LEAD] = digits[n :: len(places)]
+    return bytes(made)
 
 
 def _default(value: Any) -> Any:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from identity.audit.anchors import LeafLog
 from identity.audit.note import Head
+from identity.audit.restored import Restored
 from identity.audit.tree import Tiles
 
 FINDINGS_MAX = 1_000
@@ -28,6 +29,7 @@ WORDS = {
     "head": "a head does not bear the sealer's signature",
     "fork": "two signed heads contradict each other",
     "tombstone": "a tombstone does not fit what is gone",
+    "restored": "a restoration from a backup is not stated as it was",
     "personal": "a personal value was changed",
     "erased": "a personal value was erased without a record of it",
     "node": "a stored node of the tree is wrong, so proofs would not hold",
@@ -52,7 +54,8 @@ class Finding:
 @dataclass(slots=True)
 class Report:
     """The outcome. `proved` is the widest head from outside that holds: everything before it is proved unchanged when
-    there are no findings. `late` counts records that were sealed more than an hour after their time."""
+    there are no findings. `late` counts records that were sealed more than an hour after their time. `restored` are
+    the restorations that the sealer states, with what each lost; `superseded` counts the heads of what was lost."""
 
     findings: list[Finding] = field(default_factory=list)
     total: int = 0
@@ -62,6 +65,8 @@ class Report:
     waiting: int = 0
     late: int = 0
     heads: int = 0
+    superseded: int = 0
+    restored: Sequence[Restored] = ()
     proved: Head | None = None
     last_at: datetime | None = None
 

@@ -20,12 +20,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from identity.audit.bulk import RecordRow
 from identity.audit.find_rows import Entry, insert_entries
 from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord, AuditWord
-from identity.audit.tail import read_plain_tail
+from identity.audit.tail import TailReader
 from identity.core.db import Database, from_micros, to_micros
 from identity.core.ending import ending
 from identity.core.errors import Stale
 
-CHUNK = 2_000
+CHUNK = 5_000
 SQLITE_CHUNK = 250
 """Fewer at once on SQLite: while they are written, nobody else can write."""
 WORD_MAX = 64
@@ -41,20 +41,20 @@ _UNSEARCHED = frozenset(
 
 def index_new(database: Database, now: datetime) -> int:
     """Index the records that have come since the last run; the number of records."""
-    limit = SQLITE_CHUNK if database.is_sqlite else CHUNK
+    reader = TailReader(SQLITE_CHUNK if database.is_sqlite else CHUNK)
     ended, total = ending(), 0
     while True:
-        done, more = _chunk(database, limit, now)
+        done, more = _chunk(database, reader, now)
         total += done
         if not more or ended():
             return total
 
 
-def _chunk(database: Database, limit: int, now: datetime) -> tuple[int, bool]:
+def _chunk(database: Database, reader: TailReader, now: datetime) -> tuple[int, bool]:
     """Read and derive outside the transaction that writes: it is short, and on SQLite the only one there can be."""
     with database.read() as connection:
         position = connection.execute(select(AuditFindProgress.position)).scalar_one_or_none()
-        tail = read_plain_tail(connection, position or 0, limit, now)
+        tail = reader.plain(connection, position or 0, now)
     found: list[Entry] = []
     private: list[tuple[RecordRow, dict[str, Any]]] = []
     for row in tail.rows:

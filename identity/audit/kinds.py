@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 
 
 class Kind(StrEnum):
@@ -115,6 +116,11 @@ class Kind(StrEnum):
     SYNC_UNDONE = "sync.run.undone"
     SYNC_RESUMED = "sync.directory.resumed"
     SYNC_DECIDED = "sync.conflict.decided"
+    WRITE_BACK_DONE = "sync.write_back.done"
+    WRITE_BACK_FAILED = "sync.write_back.failed"
+    WRITE_BACK_OVERTAKEN = "sync.write_back.overtaken"
+    WRITE_BACK_RETRIED = "sync.write_back.retried"
+    WRITE_BACK_DROPPED = "sync.write_back.dropped"
 
     KEY_CREATED = "keys.key.created"
     KEY_ROTATED = "keys.key.rotated"
@@ -132,10 +138,14 @@ class Kind(StrEnum):
     SEARCH_SAVED = "audit.search.saved"
     AUDIT_EXPORTED = "audit.record.exported"
     AUDIT_READ = "audit.record.read"
+    EVIDENCE_ASKED = "audit.evidence.asked"
+    EVIDENCE_MADE = "audit.evidence.made"
+    EVIDENCE_READ = "audit.evidence.read"
     DECISION_EXPLAINED = "audit.decision.explained"
     AUDIT_REDACTED = "audit.personal.redacted"
     AUDIT_PURGED = "audit.records.purged"
     RETENTION_CHANGED = "audit.retention.changed"
+    HISTORY_RESTORED = "audit.history.restored"
     ANCHOR_LATE = "audit.anchor.late"
     ANCHOR_RECOVERED = "audit.anchor.recovered"
 
@@ -160,6 +170,7 @@ _CLASS_OF_AREA: Mapping[str, str] = {
 CLASSES = tuple(sorted(set(_CLASS_OF_AREA.values())))
 
 
+@cache
 def class_of(kind: str) -> str:
     """The retention class of a kind."""
     return _CLASS_OF_AREA[kind.partition(".")[0]]
@@ -265,6 +276,11 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SYNC_UNDONE: "{actor} took a sync of {object} back",
     Kind.SYNC_RESUMED: "{actor} resumed the sync of {object}",
     Kind.SYNC_DECIDED: "{actor} decided a conflict of {object}",
+    Kind.WRITE_BACK_DONE: "A change of {login} was written to {object}",
+    Kind.WRITE_BACK_FAILED: "A change of {login} could not be written to {object}",
+    Kind.WRITE_BACK_OVERTAKEN: "A change of {login} was not written: {object} has a newer value",
+    Kind.WRITE_BACK_RETRIED: "{actor} let a change of {login} be written to {object} again",
+    Kind.WRITE_BACK_DROPPED: "{actor} dropped a change of {login} that waited for {object}",
     Kind.KEY_CREATED: "{actor} created a key for {object}",
     Kind.KEY_ROTATED: "{actor} rotated the key for {object}",
     Kind.REPORT_MADE: "{actor} made a report",
@@ -279,10 +295,14 @@ SENTENCES: Mapping[Kind, str] = {
     Kind.SEARCH_SAVED: "{actor} changed a saved search",
     Kind.AUDIT_EXPORTED: "{actor} exported audit records",
     Kind.AUDIT_READ: "{actor} read an audit record",
+    Kind.EVIDENCE_ASKED: "{actor} asked for an evidence pack",
+    Kind.EVIDENCE_MADE: "An evidence pack was made",
+    Kind.EVIDENCE_READ: "{actor} downloaded an evidence pack",
     Kind.DECISION_EXPLAINED: "{actor} read why {person} may or may not {action} {resource}",
     Kind.AUDIT_REDACTED: "{actor} erased personal values of an audit record",
     Kind.AUDIT_PURGED: "Audit records of {object} were removed after their retention",
     Kind.RETENTION_CHANGED: "The retention of the audit was changed",
+    Kind.HISTORY_RESTORED: "{actor} stated that the database was restored from a backup: later records are lost",
     Kind.ANCHOR_LATE: "Audit records wait too long for their anchor",
     Kind.ANCHOR_RECOVERED: "Audit records reach their anchor again",
 }

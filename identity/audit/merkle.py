@@ -75,9 +75,13 @@ class Frontier:
 
 def root_of(leaves: Iterable[bytes]) -> bytes:
     """The root over these leaf hashes."""
-    frontier = Frontier()
-    frontier.extend(leaves)
-    return frontier.root()
+    row = list(leaves)
+    while len(row) > 1:
+        pairs = iter(row)
+        # A last one without a partner goes up as it is: so the wider part stands to the left (RFC 9162 §2.1.1).
+        last = row[-1:] if len(row) & 1 else []
+        row = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=False)] + last
+    return row[0] if row else EMPTY_ROOT
 
 
 def complete_subtrees(start: int, end: int) -> list[tuple[int, int]]:

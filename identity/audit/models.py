@@ -151,7 +151,8 @@ class AuditSeal(Base):
 
 class AuditHead(Base):
     """A signed tree head. `signature` holds the signature lines of its note (`identity.audit.note`), `kid` the id of
-    the first key; `anchored_at` is the time at which it first reached an outside anchor."""
+    the first key; `anchored_at` is the time at which it first reached an outside anchor, `epoch` its history's number.
+    """
 
     __tablename__ = "audit_head"
 
@@ -161,6 +162,17 @@ class AuditHead(Base):
     kid: Mapped[str]
     signature: Mapped[bytes] = mapped_column(LargeBinary)
     anchored_at: Mapped[datetime | None]
+    epoch: Mapped[int] = mapped_column(default=0)
+
+
+class AuditRestored(Base):
+    """The sealer's signed word on a restoration from a backup; `note` is an `identity.audit.restored.Restored`."""
+
+    __tablename__ = "audit_restored"
+
+    epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    note: Mapped[str]
 
 
 class AuditAnchor(Base):

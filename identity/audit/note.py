@@ -12,10 +12,10 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -56,7 +56,7 @@ class NoteKey:
         """Raises `Invalid` (code `seal_key`) for anything but an Ed25519 verifier key."""
         name, _, rest = text.strip().partition("+")
         key_id, _, encoded = rest.partition("+")
-        raw = _base64(encoded)
+        raw = parse_base64(encoded)
         if raw is None or len(raw) != 33 or raw[:1] != _ED25519 or not _NAME.fullmatch(name):
             raise Invalid("This is not a verifier key (name+id+base64).", code="seal_key")
         key = cls(name, raw[1:])
@@ -99,7 +99,7 @@ def open_note(note: str, keys: Sequence[NoteKey]) -> str:
     for line in signatures.splitlines():
         mark, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
-        raw = _base64(encoded)
+        raw = parse_base64(encoded)
         if mark != "—" or raw is None or len(raw) < 5:
             raise Invalid("A signature line of the note is malformed.", code="note")
         for key in keys:
@@ -114,16 +114,23 @@ def open_note(note: str, keys: Sequence[NoteKey]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A tree head: the root over the first `size` leaves, as it was at a time."""
+    """A tree head: the root over the first `size` leaves, as it was at a time.
+
+    `epoch` says of which history: 0 of the first, n of that which began with the n-th restoration from a backup
+    (`identity.audit.restored`); it stands in the text from the first restoration on.
+    """
 
     origin: str
     size: int
     root: bytes
     at: datetime
+    epoch: int = 0
 
     @property
     def text(self) -> str:
-        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\nat {stamp(self.at)}\n"
+        root = base64.b64encode(self.root).decode()
+        epoch = f"epoch {self.epoch}\n" if self.epoch else ""
+        return f"{self.origin}\n{self.size}\n{root}\nat {stamp(self.at)}\n{epoch}"
 
     def note(self, signatures: bytes) -> str:
         """The signed form, from the head's signature lines."""
@@ -133,17 +140,22 @@ class Head:
     def parse(cls, text: str) -> Head:
         """Raises `Invalid` (code `note`) for another text."""
         lines = text.split("\n")
-        root = _base64(lines[2]) if len(lines) == 5 else None
+        root = parse_base64(lines[2]) if len(lines) in {5, 6} else None
         if root is None or len(root) != 32 or not _SIZE.fullmatch(lines[1]) or not lines[3].startswith("at "):
             raise Invalid("This is not a tree head.", code="note")
-        return cls(lines[0], int(lines[1]), root, _time(lines[3][3:]))
+        head = cls(lines[0], int(lines[1]), root, parse_time(lines[3][3:]))
+        if len(lines) == 6:
+            head = replace(head, epoch=parse_number(lines[4].removeprefix("epoch ")))
+        if head.text != text:
+            raise Invalid("This is not a tree head.", code="note")
+        return head
 
 
-def stored_note(size: int, root: bytes, at: datetime, signatures: bytes) -> tuple[Head, str]:
-    """A head of the database with its note; its origin stands in the signature lines."""
-    origin = signatures.decode().split(" ", 2)[1]
-    head = Head(origin, size, root, at)
-    return head, head.note(signatures)
+def stored_note(row: Any) -> tuple[Head, str]:
+    """A row of `AuditHead` as head and note; its origin stands in the signature lines."""
+    origin = row.signature.decode().split(" ", 2)[1]
+    head = Head(origin, row.size, row.root, row.at, row.epoch)
+    return head, head.note(row.signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +197,7 @@ class Tombstone:
         lines = text.split("\n")
         times = lines[2].split(" ") if len(lines) == 8 else []
         numbers = lines[3].split(" ") if len(lines) == 8 else []
-        root = _base64(lines[4]) if len(lines) == 8 else None
+        root = parse_base64(lines[4]) if len(lines) == 8 else None
         if (
             root is None
             or len(root) != 32
@@ -196,10 +208,10 @@ class Tombstone:
         ):
             raise Invalid("This is not a tombstone.", code="note")
         first, last, count = map(int, numbers)
-        start, end = map(_time, times)
+        start, end = map(parse_time, times)
         origin = lines[0].removesuffix("/tombstone")
         return cls(
-            origin, lines[1], start, end, first, last, count, root, _time(lines[5].removeprefix("at ")), lines[6]
+            origin, lines[1], start, end, first, last, count, root, parse_time(lines[5].removeprefix("at ")), lines[6]
         )
 
 
@@ -237,7 +249,8 @@ def _second(year: int, month: int, day: int, hour: int, minute: int, second: int
     return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}."
 
 
-def _time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
+    """A time as `stamp` writes it; raises `Invalid` (code `note`) for another text."""
     try:
         value = datetime.fromisoformat(text)
     except ValueError:
@@ -247,7 +260,15 @@ def _time(text: str) -> datetime:
     return value
 
 
-def _base64(text: str) -> bytes | None:
+def parse_number(text: str) -> int:
+    """A whole number without leading zeros; raises `Invalid` (code `note`) for another text."""
+    if not _SIZE.fullmatch(text):
+        raise Invalid("A number of the note is malformed.", code="note")
+    return int(text)
+
+
+def parse_base64(text: str) -> bytes | None:
+    """The bytes, or None for what is no base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -12,10 +12,11 @@ class Nothing(TypedDict):
 
 
 class Login(TypedDict):
-    """Whom it concerns, as he signs in."""
+    """Whom it concerns, as he signs in. `written_to`: by directory the fields that go there."""
 
     login: NotRequired[str]
     fields: NotRequired[list[str]]
+    written_to: NotRequired[dict[str, list[str]]]
 
 
 class MaybeSource(Login):
@@ -270,6 +271,15 @@ class SyncDecided(TypedDict):
     entry: str
     action: str
     user: str
+
+
+class WriteBack(TypedDict):
+    """`field` names what was changed, never its value; `detail` the directory's word for why not."""
+
+    login: str
+    field: str
+    attempts: int
+    detail: NotRequired[str]
 
 
 class KeyCreated(TypedDict):

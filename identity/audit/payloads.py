@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from identity.audit import payload_types as types
+from identity.audit import payload_types_proof as proof_types
 from identity.audit.kinds import Kind
 
 _OF_AREA: Mapping[str, type] = {
     "roles.draft": types.Draft,
+    "sync.write_back": types.WriteBack,
     "people.group": types.GroupChanged,
     "people.group_member": types.GroupChanged,
     "people": types.MaybeSource,
@@ -111,6 +113,10 @@ _OF_KIND: Mapping[Kind, type] = {
     Kind.REPORT_READ: types.ReportRead,
     Kind.ALARM_RAISED: types.AlarmRaised,
     Kind.AUDIT_SEARCHED: types.Searched,
+    Kind.HISTORY_RESTORED: proof_types.HistoryRestored,
+    Kind.EVIDENCE_ASKED: proof_types.EvidenceAsked,
+    Kind.EVIDENCE_MADE: proof_types.EvidenceMade,
+    Kind.EVIDENCE_READ: proof_types.EvidenceRead,
     Kind.AUDIT_EXPORTED: types.Exported,
     Kind.SEARCH_SAVED: types.SearchSaved,
     Kind.AUDIT_REDACTED: types.Redacted,

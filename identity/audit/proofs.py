@@ -14,10 +14,12 @@ from sqlalchemy import Connection, Row, select
 from identity.audit import merkle
 from identity.audit.models import AuditAnchor, AuditHead, AuditLeaf
 from identity.audit.note import Head, stamp, stored_note
+from identity.audit.restored import Restored, stored_statements
 from identity.audit.tree import StoredTree
 from identity.core.errors import Invalid, NotFound
 
 HEADS_MAX = 100
+LEAVES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,40 @@ def heads(connection: Connection, limit: int = 20) -> list[dict[str, Any]]:
         sent.setdefault(size, {})[target] = at
     found = []
     for row in rows:
-        head, note = stored_note(row.size, row.root, row.at, row.signature)
+        head, note = stored_note(row)
         anchored = {target: stamp(at) for target, at in sorted(sent.get(row.size, {}).items())}
         found.append(
-            {"size": head.size, "root": encode(head.root), "at": stamp(head.at), "note": note, "anchored": anchored}
+            {
+                "size": head.size,
+                "root": encode(head.root),
+                "at": stamp(head.at),
+                "epoch": head.epoch,
+                "note": note,
+                "anchored": anchored,
+            }
+        )
+    return found
+
+
+def restorations(connection: Connection) -> list[dict[str, Any]]:
+    """What the database holds of the sealer's statements on restorations from a backup, oldest first; only the note's
+    signature proves one."""
+    found = []
+    for note in stored_statements(connection):
+        try:
+            one = Restored.parse(note.rpartition("\n\n")[0] + "\n")
+        except Invalid:
+            continue
+        found.append(
+            {
+                "epoch": one.epoch,
+                "at": stamp(one.at),
+                "backup": stamp(one.backup_at),
+                "kept": one.kept,
+                "lost": one.lost - one.kept,
+                "by": one.by,
+                "note": note,
+            }
         )
     return found
 
@@ -75,7 +107,7 @@ def head_of(connection: Connection, size: int | None = None) -> tuple[Head, str]
         row = connection.execute(query.order_by(*order).limit(1)).first()
     if row is None:
         raise NotFound("There is no such head.")
-    return stored_note(row.size, row.root, row.at, row.signature)
+    return stored_note(row)
 
 
 def inclusion(connection: Connection, record_id: UUID, size: int) -> Inclusion:
@@ -85,20 +117,20 @@ def inclusion(connection: Connection, record_id: UUID, size: int) -> Inclusion:
 
 def inclusions(connection: Connection, record_ids: Sequence[UUID], size: int) -> list[Inclusion]:
     """The proofs of records in the tree of `size` leaves, in their order."""
+    leaves: dict[UUID, tuple[int, bytes]] = {}
+    for start in range(0, len(record_ids), LEAVES_AT_ONCE):
+        part = record_ids[start : start + LEAVES_AT_ONCE]
+        query = select(AuditLeaf.record_id, AuditLeaf.seq, AuditLeaf.leaf_hash)
+        rows = connection.execute(query.where(AuditLeaf.record_id.in_(part), AuditLeaf.seq < size))
+        for record_id, seq, digest in sorted(rows, key=lambda row: row.seq):
+            leaves.setdefault(record_id, (seq, bytes(digest)))
+    missing = next((one for one in record_ids if one not in leaves), None)
+    if missing is not None:
+        raise NotFound("The record is not under this head yet, or there is no such record.", str(missing))
     tree = StoredTree(connection)
-    found = []
-    for record_id in record_ids:
-        leaf = connection.execute(
-            select(AuditLeaf.seq, AuditLeaf.leaf_hash)
-            .where(AuditLeaf.record_id == record_id, AuditLeaf.seq < size)
-            .order_by(AuditLeaf.seq)
-            .limit(1)
-        ).first()
-        if leaf is None:
-            raise NotFound("The record is not under this head yet, or there is no such record.", str(record_id))
-        path = merkle.inclusion_proof(leaf.seq, size, tree.subtree)
-        found.append(Inclusion(record_id, leaf.seq, leaf.leaf_hash, tuple(path)))
-    return found
+    # In the log's order neighbours share what is read.
+    paths = {seq: merkle.inclusion_proof(seq, size, tree.subtree) for seq in sorted(seq for seq, _ in leaves.values())}
+    return [Inclusion(one, leaves[one][0], leaves[one][1], tuple(paths[leaves[one][0]])) for one in record_ids]
 
 
 def consistency(connection: Connection, first: int, second: int) -> list[bytes]:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, text, t
 from identity.audit.index import forget, index_one
 from identity.audit.kinds import CLASSES, Kind
 from identity.audit.models import AuditFind, AuditPersonal, AuditPurge, AuditRecord, AuditTombstone, AuditWord
+from identity.audit.packs import drop_personal
 from identity.core.errors import Invalid, NotFound
 from identity.core.record import Record
 from identity.core.unit import Unit
@@ -115,6 +116,7 @@ def redact(unit: Unit, record_id: UUID, fields: Sequence[str]) -> None:
     if done.rowcount != len(set(fields)):
         raise NotFound("The record does not hold these personal values.", ", ".join(fields))
     index_one(connection, found[0], found[1], record_id)
+    drop_personal(connection)
     unit.record(
         Record(
             kind=Kind.AUDIT_REDACTED,

@@ -34,6 +34,7 @@ _SEALER: Mapping[str, str] = {
     "audit_anchor": "SELECT, INSERT",
     "audit_purge": "SELECT",
     "audit_tombstone": "SELECT, INSERT",
+    "audit_restored": "SELECT, INSERT",
     "alembic_version": "SELECT",
     "lease": _ORDINARY,
 }

@@ -6,10 +6,12 @@ leaves no gap and no double, because leaves, nodes and the position that they we
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, exists, insert, select, update
@@ -17,8 +19,10 @@ from sqlalchemy.orm import Session
 
 from identity.audit import bulk, merkle, tombstones
 from identity.audit.anchors import Anchor, FileAnchor, LeafLog
+from identity.audit.history import last_heads, missing_from
 from identity.audit.models import AuditAnchor, AuditHead, AuditSeal
 from identity.audit.note import Head, HeadSigner, signature_lines, stored_note
+from identity.audit.restored import known, opened, store, stored_statements
 from identity.audit.tree import StoredTree, Tiles
 from identity.core.db import Database, from_micros
 from identity.core.errors import Conflict, Stale, TesseraError, Unavailable
@@ -51,8 +55,20 @@ class _State:
     held: Held
     tiles: Tiles
     position: int
+    epoch: int
+    leaf_log: LeafLog | None
     drained: bool = False
     renewed: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    marks: deque[tuple[int, datetime]] = field(default_factory=deque)
+    """Behind the transactions that had begun by a time: who has read to there has all that was recorded before it. The
+    oldest of them may be open for long."""
+
+
+def _sealed_to(marks: deque[tuple[int, datetime]], position: int) -> datetime | None:
+    """The latest time whose mark lies within the position; the marks before it are done."""
+    while len(marks) > 1 and marks[1][0] <= position:
+        marks.popleft()
+    return marks[0][1] if marks and marks[0][0] <= position else None
 
 
 class Sealer:
@@ -69,6 +85,7 @@ class Sealer:
     ) -> None:
         self._database = database
         self._signers = tuple(signers)
+        self._keys = [one.key for one in signers]
         self._outside = outside
         self._holder = holder
         self._head_s = head_s
@@ -89,37 +106,46 @@ class Sealer:
             bulk.unhurried(connection)
             position, size = connection.execute(select(AuditSeal.position, AuditSeal.size)).one()
             tree = StoredTree(connection)
-            head = self._outside.file.last_head([one.key for one in self._signers])
-            if head is not None and (head.size > size or tree.root(head.size) != head.root):
-                raise Conflict(
-                    "The database does not hold the audit that its anchors prove. Nothing is sealed.",
-                    f"anchored: {head.size} leaves at {head.at.isoformat()}; database: {size}",
-                    code="audit_history",
-                )
-            self._state = _State(held, tree.tiles(size), position)
-            if self._outside.leaf_log is not None:
+            notes = self._outside.file.notes()
+            epochs = known(connection, notes, self._keys)
+            leaf_log = self._outside.leaf_log and self._outside.leaf_log.begin(epochs.current)
+            missing = missing_from(tree, size, last_heads(notes, epochs, self._keys), leaf_log)
+            if not missing:
+                self._state = _State(held, tree.tiles(size), position, epochs.current, leaf_log)
                 self._log_leaves(connection, size)
+        if missing:
+            with self._database.write() as connection, Session(bind=connection) as session:
+                release(session, held, now)
+            raise Conflict(
+                "The database does not hold the audit that its anchors prove. Nothing is sealed. If it was restored "
+                "from a backup, `identity audit-restored` states so.",
+                missing,
+                code="audit_history",
+            )
+        self._spread(notes, now)
 
     def seal(self, now: datetime) -> int:
         """Seal what has been committed; the number of leaves appended (0 = nothing new)."""
         state = self._taken()
         with self._database.read(consistent=True) as connection:
             bulk.unhurried(connection)
-            rows, position, drained = self._read(connection, state)
+            rows, position, drained = self._read(connection, state, now)
         if not rows and now - state.renewed < timedelta(seconds=LEASE_S / 3):
             state.drained = drained
             return 0
         start = state.tiles.size
         leaves = [(start + n, at, record_id, digest, name) for n, (record_id, at, digest, name) in enumerate(rows)]
         nodes = state.tiles.extend([digest for _, _, digest, _ in rows])
-        sealed_to = now if drained else from_micros(max(at for _, at, _, _ in rows))
+        sealed_to = _sealed_to(state.marks, position)
+        if sealed_to is None and not drained:
+            sealed_to = from_micros(max(at for _, at, _, _ in rows))
         try:
             with self._database.write() as connection:
                 self._hold(connection, now)
                 done = connection.execute(
                     update(AuditSeal)
                     .where(AuditSeal.size == start, AuditSeal.position == state.position)
-                    .values(position=position, size=state.tiles.size, sealed_to=sealed_to)
+                    .values(position=position, size=state.tiles.size, sealed_to=sealed_to or AuditSeal.sealed_to)
                 )
                 if done.rowcount != 1:
                     raise Stale("The tree was changed by another process.", code="lease_lost")
@@ -129,8 +155,8 @@ class Sealer:
             self._state = None  # whatever happened, the tree in memory may be ahead of the stored one
             raise
         state.position, state.drained, state.renewed = position, drained, now
-        if self._outside.leaf_log is not None:
-            self._outside.leaf_log.append(start, leaves)
+        if state.leaf_log is not None:
+            state.leaf_log.append(start, [one[2] for one in leaves], [one[3] for one in leaves])
         return len(leaves)
 
     def head(self, now: datetime, *, force: bool = False) -> Head | None:
@@ -146,7 +172,7 @@ class Sealer:
             return None
         if not state.tiles.size:
             return None
-        head = Head(self._signers[0].key.name, state.tiles.size, state.tiles.root(), now)
+        head = Head(self._signers[0].key.name, state.tiles.size, state.tiles.root(), now, state.epoch)
         with self._database.write() as connection:
             self._hold(connection, now)
             connection.execute(
@@ -156,21 +182,22 @@ class Sealer:
                     at=now,
                     kid=self._signers[0].key.id.hex(),
                     signature=signature_lines(head.text, self._signers).encode(),
+                    epoch=head.epoch,
                 )
             )
         return head
 
     def anchor(self, now: datetime) -> int:
         """Send the newest head wherever it has not arrived; the number of places that took it."""
-        self._taken()
+        state = self._taken()
         with self._database.read() as connection:
             row = connection.execute(select(AuditHead.__table__).order_by(AuditHead.size.desc()).limit(1)).first()
             if row is None:
                 return 0
             there = set(connection.execute(select(AuditAnchor.target).where(AuditAnchor.size == row.size)).scalars())
-            if self._outside.leaf_log is not None and self._outside.file.name not in there:
+            if state.leaf_log is not None and self._outside.file.name not in there:
                 self._log_leaves(connection, row.size)
-        head, note = stored_note(row.size, row.root, row.at, row.signature)
+        head, note = stored_note(row)
         sent = 0
         for one in self._outside.anchors:
             if one.name not in there and self._quiet.get(one.name, now) <= now:
@@ -247,15 +274,21 @@ class Sealer:
         with Session(bind=connection) as session:
             renew(session, self._taken().held, now, LEASE_S)
 
-    def _read(self, connection: Connection, state: _State) -> tuple[list[tuple[bytes, int, bytes, str]], int, bool]:
+    def _read(
+        self, connection: Connection, state: _State, now: datetime
+    ) -> tuple[list[tuple[bytes, int, bytes, str]], int, bool]:
         """The next rows with their leaf hashes, in their order; the position behind them; whether that was all."""
         if not bulk.is_postgres(connection):
             found = bulk.records_after_row(connection, state.position, CHUNK)
             rows = [(record_id, at, merkle.leaf_hash(body), name) for _, at, record_id, body, name in found]
-            return rows, (found[-1][0] if found else state.position), len(found) < CHUNK
-        horizon = connection.exec_driver_sql(
-            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-        ).scalar_one()
+            position = found[-1][0] if found else state.position
+            if len(found) < CHUNK:
+                state.marks.append((position, now))
+            return rows, position, len(found) < CHUNK
+        horizon, begun = connection.exec_driver_sql(
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s"
+        ).one()
+        state.marks.append((begun, now))
         if horizon < state.position:
             raise Conflict(
                 "The database's transaction numbers went back: it was restored into another server.",
@@ -263,11 +296,11 @@ class Sealer:
                 code="audit_history",
             )
         low = state.position
-        rows = []
+        rows, new = [], hashlib.sha256
         while low < horizon and not rows:
             high = min(horizon, low + self._width)
             rows = [
-                (record_id, at, merkle.leaf_hash(body), name)
+                (record_id, at, new(b"\0" + body).digest(), name)  # merkle.leaf_hash, without the call
                 for at, record_id, body, name in bulk.records_of_transactions(connection, low, high)
             ]
             if len(rows) > 2 * CHUNK:
@@ -278,10 +311,24 @@ class Sealer:
         rows.sort()
         return rows, low, low == horizon
 
+    def _spread(self, notes: Sequence[str], now: datetime) -> None:
+        """What the anchor file or the database states of restorations, both do."""
+        with self._database.read() as connection:
+            stored = stored_statements(connection)
+        for note in stored:
+            if note not in notes:
+                self._outside.file.append(note)
+        for note, statement in opened(notes, self._keys).items():
+            if note not in stored:
+                with self._database.write() as connection:
+                    self._hold(connection, now)
+                    store(connection, note, statement)
+
     def _log_leaves(self, connection: Connection, size: int) -> None:
+        leaf_log = self._taken().leaf_log
         try:
-            if self._outside.leaf_log is not None:
-                self._outside.leaf_log.catch_up(connection, size)
+            if leaf_log is not None:
+                leaf_log.catch_up(connection, size)
         except OSError as error:
             _log.warning("the leaf log cannot be written: %s", error)
 

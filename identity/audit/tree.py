@@ -11,6 +11,7 @@ from identity.core.errors import Unavailable
 
 STEP = 8
 WIDTH = 1 << STEP
+TILES_KEPT = 64
 
 Node = tuple[int, int, bytes]
 
@@ -64,6 +65,7 @@ class StoredTree:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._known: dict[tuple[int, int], bytes] = {}
+        self._tiles: dict[tuple[int, int], list[bytes]] = {}
 
     def subtree(self, start: int, end: int) -> bytes:
         """The root over the leaves [start, end), as proofs ask for them; the same is not read twice."""
@@ -94,9 +96,25 @@ class StoredTree:
         return merkle.root_of(self._hashes(level, start >> level, end >> level))
 
     def _hashes(self, level: int, start: int, end: int) -> list[bytes]:
-        found = bulk.hashes(self._connection, level, start, end) if end > start else []
+        if end <= start:
+            return []
+        tile, first = start // WIDTH, start % WIDTH
+        if first + end - start <= WIDTH:
+            found = self._tile(level, tile)[first : first + end - start]
+        else:
+            found = bulk.hashes(self._connection, level, start, end)
         if len(found) != end - start:
             raise Unavailable(
                 "The proof cannot be made.", f"level {level} has {len(found)} of [{start}, {end})", code="tree_broken"
             )
+        return found
+
+    def _tile(self, level: int, n: int) -> list[bytes]:
+        """The hashes of a level that have one parent eight levels up; many proofs ask for the same ones."""
+        found = self._tiles.pop((level, n), None)
+        if found is None:
+            found = bulk.hashes(self._connection, level, n * WIDTH, (n + 1) * WIDTH)
+            if len(self._tiles) == TILES_KEPT:
+                del self._tiles[next(iter(self._tiles))]
+        self._tiles[level, n] = found
         return found

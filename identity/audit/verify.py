@@ -17,32 +17,25 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from identity.audit import bulk, merkle
-from identity.audit.anchors import LeafLog
+from identity.audit.encode import LEAD, leads
 from identity.audit.findings import Report, name_difference
 from identity.audit.kinds import CLASSES, Kind, class_of
-from identity.audit.models import AuditHead, AuditLeaf, AuditRecord, AuditSeal, AuditTombstone
-from identity.audit.note import Head, NoteKey, Tombstone, claimed_head, open_note, stored_note
+from identity.audit.models import AuditLeaf, AuditRecord, AuditSeal, AuditTombstone
+from identity.audit.note import Head, Tombstone, open_note
+from identity.audit.restored import is_statement
+from identity.audit.testimony import Evidence, Testimony
 from identity.audit.tree import Tiles
 from identity.core.db import to_micros
 from identity.core.errors import Invalid
 
 CHUNK = 20_000
 LATE = timedelta(hours=1)
+_BEGIN = LEAD + max(len(kind) for kind in Kind) + len('","personal":')
 
 LAST = to_micros(datetime(9999, 12, 31, tzinfo=UTC))
 REDACTED = Kind.AUDIT_REDACTED.value.encode()
 _Row = tuple[int, bytes, str]
 """(at, leaf hash, class)"""
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What comes from outside the database: notes as they were anchored, the keys that may have signed them, and the
-    leaf log. Without notes the database's own heads are taken, which a forger who holds everything could cut."""
-
-    keys: tuple[NoteKey, ...]
-    notes: tuple[str, ...] = ()
-    leaf_log: LeafLog | None = None
 
 
 def verify(connection: Connection, evidence: Evidence, progress: Callable[[int], None] | None = None) -> Report:
@@ -74,12 +67,13 @@ class _Pass:
         self._progress = progress
         self.report = Report()
         self._tiles, self._good = Tiles(), Tiles()
-        self._tail: list[Sequence[bulk.LeafRow]] = []
-        """The leaves since the last good head."""
+        self._tail: list[tuple[Sequence[bytes], Sequence[bytes]]] = []
+        """Record ids and leaf hashes since the last good head."""
         self._broken: Head | None = None
         self._held: list[tuple[Head, str]] = []
         """The heads that fit the tree."""
-        self._heads = self._outside_heads()
+        self._said = Testimony(connection, evidence, self.report)
+        self._heads = self._said.heads
         self._graves = self._tombstones()
         self._leaves: dict[bytes, bulk.LeafRow] = {}
         self._rows: dict[bytes, _Row] = {}
@@ -91,14 +85,14 @@ class _Pass:
 
     def run(self) -> Report:
         low: int | None = None
-        start, chunk = 0, list(bulk.leaves(self._connection, 0, CHUNK))
-        while chunk:
-            following = list(bulk.leaves(self._connection, start + CHUNK, start + 2 * CHUNK))
+        start, chunk = 0, bulk.leaves(self._connection, 0, CHUNK)
+        while chunk.seqs:
+            following = bulk.leaves(self._connection, start + CHUNK, start + 2 * CHUNK)
             self._hang(chunk)
             self._take_leaves(chunk)
             # The last few may lie far ahead (a clock, a forger): the window ends where nearly all of the chunk does.
-            times = sorted(one[1] for one in chunk)
-            high = min(times[len(times) * 19 // 20], LAST) if following else None
+            times = sorted(chunk.times)
+            high = min(times[len(times) * 19 // 20], LAST) if following.seqs else None
             if high is None or low is None or high > low:
                 self._take_records(low, high)
                 low = high
@@ -113,42 +107,20 @@ class _Pass:
 
     # Leaves and heads.
 
-    def _outside_heads(self) -> list[tuple[Head, str]]:
-        """The heads to check, narrowest first; whether each is signed is asked when it matters."""
-        found = []
-        for note in self._evidence.notes:
-            try:
-                found.append((claimed_head(note), note))
-            except Invalid:
-                continue  # a tombstone, or another note
-        if not self._evidence.notes:
-            rows = self._connection.execute(select(AuditHead.__table__).order_by(AuditHead.size))
-            found = [stored_note(row.size, row.root, row.at, row.signature) for row in rows]
-        return sorted(found, key=lambda one: (one[0].size, one[0].at))
-
-    def _signed(self, head: Head, note: str) -> bool:
-        try:
-            open_note(note, self._evidence.keys)
-        except Invalid as error:
-            self.report.add("head", head.size - 1, None, f"{head.size} leaves, {head.at.isoformat()}: {error.detail}")
-            return False
-        return True
-
-    def _hang(self, chunk: Sequence[bulk.LeafRow]) -> None:
+    def _hang(self, chunk: bulk.Leaves) -> None:
         """Grow the tree, stopping at each head on the way."""
-        done = 0
-        while done < len(chunk):
+        done, count = 0, len(chunk.seqs)
+        while done < count:
             while self._heads and self._heads[0][0].size <= self._tiles.size:
                 self._at_head(*self._heads.pop(0))
-            until = len(chunk)
+            until = count
             if self._heads:
                 until = min(until, done + self._heads[0][0].size - self._tiles.size)
-            part = chunk[done:until]
-            nodes = self._tiles.extend([digest for _, _, _, digest, _ in part])
-            self._check_nodes(nodes)
+            hashes = chunk.hashes[done:until]
+            self._check_nodes(self._tiles.extend(hashes))
             if self._broken is None:
-                self._tail.append(part)
-            self._count_late(part)
+                self._tail.append((chunk.ids[done:until], hashes))
+            self._count_late(chunk.times[done:until])
             done = until
         while self._heads and self._heads[0][0].size <= self._tiles.size:
             self._at_head(*self._heads.pop(0))
@@ -161,7 +133,7 @@ class _Pass:
             self._held.append((head, note))
             self._late_before = to_micros(head.at - LATE)
             self._good, self._tail = self._tiles.copy(), []
-        elif self._signed(head, note):
+        elif self._said.signed(head, note):
             self._broken = head
             if self._good.size == head.size:
                 self.report.add("fork", head.size - 1, None, f"heads of {head.size} leaves")
@@ -169,8 +141,8 @@ class _Pass:
                 self._name_difference(head)
 
     def _name_difference(self, head: Head) -> None:
-        found = [(leaf[2], leaf[3]) for part in self._tail for leaf in part]
-        name_difference(self.report, found, self._evidence.leaf_log, self._good, head)
+        found = [leaf for ids, hashes in self._tail for leaf in zip(ids, hashes, strict=True)]
+        name_difference(self.report, found, self._said.leaf_log, self._good, head)
 
     def _check_nodes(self, nodes: Iterable[tuple[int, int, bytes]]) -> None:
         nodes = list(nodes)
@@ -184,26 +156,26 @@ class _Pass:
                     self.report.add("node", index << level, None, f"level {level}, index {index}")
                     break
 
-    def _count_late(self, part: Sequence[bulk.LeafRow]) -> None:
-        if part and min(at for _, at, _, _, _ in part) < self._late_before:
-            self.report.late += sum(at < self._late_before for _, at, _, _, _ in part)
+    def _count_late(self, times: Sequence[int]) -> None:
+        if times and min(times) < self._late_before:
+            self.report.late += sum(at < self._late_before for at in times)
 
-    def _take_leaves(self, chunk: Sequence[bulk.LeafRow]) -> None:
+    def _take_leaves(self, chunk: bulk.Leaves) -> None:
         """Put the leaves where their records find them; numbers without a gap, no record twice."""
-        expected = self.report.leaves
-        new = {leaf[2]: leaf for leaf in chunk}
+        expected, count = self.report.leaves, len(chunk.seqs)
+        new = dict(zip(chunk.ids, chunk.rows(), strict=True))
         usual = (
-            len(new) == len(chunk)
-            and [leaf[0] for leaf in chunk] == list(range(expected, expected + len(chunk)))
+            len(new) == count
+            and chunk.seqs == list(range(expected, expected + count))
             and self._leaves.keys().isdisjoint(new)
             and self._rows.keys().isdisjoint(new)
             and not self._graves
         )
         if usual:
             self._leaves.update(new)
-            self.report.leaves += len(chunk)
+            self.report.leaves += count
             return
-        for leaf in chunk:
+        for leaf in chunk.rows():
             seq, at, record_id, digest, name = leaf
             if seq != expected:
                 self.report.add("gap", expected, None, f"seq {seq} follows")
@@ -222,30 +194,44 @@ class _Pass:
 
     def _take_records(self, low: int | None, high: int | None) -> None:
         """The records of a window: hash, check the columns, meet the leaf if it is there already."""
-        leaves, new, classes = self._leaves, hashlib.sha256, self._kinds
         personal: dict[bytes, dict[str, str]] = {}
-        count = 0
-        for at, record_id, body, name, begins in bulk.led_records_between(self._connection, CLASSES, low, high):
-            count += 1
-            digest = new(b"\0" + body).digest()
-            if body.startswith(begins):
-                # As `encode` writes it: at fixed places, before anything that could look alike.
-                end = body.index(b'"', 88)
-                kind = body[88:end]
-                usual = classes.get(kind) == name and kind != REDACTED
-                if body.startswith(b'"personal":', end + 2):
-                    personal[record_id] = _personal_of(body)
-            else:
-                usual = False
-            if not usual and not self._columns_fit(body, at, record_id, name):
-                self._flawed[record_id] = f"class {name}, at {at}"
+        for name in CLASSES:
+            for times, ids, bodies in bulk.record_blocks(self._connection, name, low, high):
+                self.report.records += len(ids)
+                for n in self._unusual(name, times, ids, bodies):
+                    if not self._columns_fit(bodies[n], times[n], ids[n], name):
+                        self._flawed[ids[n]] = f"class {name}, at {times[n]}"
+                    elif b'"personal":' in bodies[n]:
+                        personal[ids[n]] = _personal_of(bodies[n])
+                self._take_block(name, times, ids, bodies)
+        self._check_personal(low, high, personal)
+
+    def _take_block(self, name: str, times: list[int], ids: list[bytes], bodies: list[bytes]) -> None:
+        new, leaves, flawed = hashlib.sha256, self._leaves, self._flawed
+        digests = [new(b"\0" + body).digest() for body in bodies]
+        for at, record_id, digest in zip(times, ids, digests, strict=True):
             leaf = leaves.pop(record_id, None)
             if leaf is None:
                 self._rows[record_id] = (at, digest, name)
-            elif not usual or leaf[3] != digest or leaf[1] != at or leaf[4] != name:
+            elif leaf[3] != digest or leaf[1] != at or leaf[4] != name or flawed:
                 self._meet(leaf, (at, digest, name))
-        self.report.records += count
-        self._check_personal(low, high, personal)
+
+    def _unusual(self, name: str, times: list[int], ids: list[bytes], bodies: list[bytes]) -> Iterable[int]:
+        """Those of a block that must be looked at one by one. Of all others id, time and class are known to be those
+        of the body, which `encode` wrote: at fixed places, before anything that could look alike."""
+        try:
+            fit = b"".join([body[:LEAD] for body in bodies]) == leads(ids, times)
+        except (ValueError, OverflowError, OSError):
+            fit = False
+        if not fit:
+            return range(len(ids))
+        begins = [body[LEAD:_BEGIN] for body in bodies]
+        odd = {one for one in set(begins) if not self._plain(one, name)}
+        return [n for n, one in enumerate(begins) if one in odd] if odd else ()
+
+    def _plain(self, begin: bytes, name: str) -> bool:
+        kind, _, rest = begin.partition(b'","')
+        return self._kinds.get(kind) == name and kind != REDACTED and not rest.startswith(b'personal":')
 
     def _meet(self, leaf: bulk.LeafRow, row: _Row) -> None:
         seq, at, record_id, digest, name = leaf
@@ -333,7 +319,7 @@ class _Pass:
     def _close(self) -> None:
         """Heads beyond the tree, tombstones, records without a leaf, rows of an unknown class, erased values."""
         for head, note in self._heads:
-            if self._broken is None and self._signed(head, note):
+            if self._broken is None and self._said.signed(head, note):
                 self._broken = head
                 self._name_difference(head)
         self._check_last_signature()
@@ -356,10 +342,10 @@ class _Pass:
 
     def _check_last_signature(self) -> None:
         """All heads before a signed one that fits are proved by it; so only the widest must be signed."""
-        self.report.heads = len(self._held)
+        self.report.heads = sum(not is_statement(note) for _, note in self._held)
         while self._held and self.report.proved is None:
             head, note = self._held.pop()
-            if self._signed(head, note):
+            if self._said.signed(head, note):
                 self.report.proved = head
 
     def _check_unsealed(self) -> None:

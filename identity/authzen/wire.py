@@ -144,7 +144,7 @@ def item_parser(
                 first = parsed
             return parsed
         resource = entity(item, "resource", _TYPE_ID)
-        stated = amount(properties(resource, "resource"), "resource")
+        stated = amount(properties(resource, "resource"), "resource") if "properties" in resource else _EMPTY
         if not _ACTED.isdisjoint(stated):
             return parse({**common, **item}, app, snapshot, resolve)
         application, user, _, _, action, _, action_properties, *_ = first

@@ -81,7 +81,7 @@ def _directory(row: DirectorySource) -> dict[str, Any]:
             "code": row.code,
             "name": row.name,
             "kind": row.kind,
-            "settings": row.settings,
+            "settings": row.settings | _chosen(row),
             "secret": row.secret_ref,
             "precedence": row.precedence,
             "interval_s": row.interval_s,
@@ -90,6 +90,11 @@ def _directory(row: DirectorySource) -> dict[str, Any]:
             "enabled": row.enabled,
         }
     ) | {name: True for name in ("live", "check_repairs") if getattr(row, name)}
+
+
+def _chosen(row: DirectorySource) -> dict[str, Any]:
+    """What the console chose where the settings are silent."""
+    return {"write_back": row.write_back} if row.write_back and row.settings.get("write_back") is None else {}
 
 
 def _schedule(row: ReportSchedule) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from identity.directory.models import DirectorySource
 from identity.login.models import LoginSession
-from identity.people.models import SourceAccount
+from identity.people.models import PersonProfile, SourceAccount, User, WriteBack
 from identity.sync.models import SyncChange, SyncState
 
 PAGE = 100
@@ -32,6 +32,35 @@ def states(connection: Connection) -> dict[str, Any]:
         .outerjoin(accounts, accounts.c.source_id == DirectorySource.id)
     )
     return {row.code: row for row in connection.execute(query)}
+
+
+def write_back_counts(connection: Connection) -> dict[str, dict[str, int]]:
+    """How many values wait for each directory, and how many were not written, by code and state."""
+    query = (
+        select(DirectorySource.code, WriteBack.state, func.count())
+        .join(SourceAccount, SourceAccount.source_id == DirectorySource.id)
+        .join(WriteBack, WriteBack.account_id == SourceAccount.id)
+        .where(WriteBack.state != "done")
+        .group_by(DirectorySource.code, WriteBack.state)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for code, state, count in connection.execute(query):
+        found.setdefault(code, {})[state] = count
+    return found
+
+
+def write_back_items(connection: Connection, source_id: UUID, after: UUID | None) -> Sequence[Any]:
+    """A page of the values that wait for a directory or were not written, the oldest first."""
+    query = (
+        select(WriteBack.__table__, SourceAccount.user_id, User.login, PersonProfile.name)
+        .join(SourceAccount, SourceAccount.id == WriteBack.account_id)
+        .join(User, User.id == SourceAccount.user_id)
+        .join(PersonProfile, PersonProfile.person_id == User.person_id)
+        .where(SourceAccount.source_id == source_id, WriteBack.state != "done")
+    )
+    if after is not None:
+        query = query.where(WriteBack.id > after)
+    return connection.execute(query.order_by(WriteBack.id).limit(PAGE + 1)).all()
 
 
 def changes(connection: Connection, run_id: UUID, kind: str, text: str, after: int) -> Sequence[Any]:

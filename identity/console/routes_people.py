@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from identity.access.decide import Access, AccessRequest
 from identity.access.snapshot import Snapshot
 from identity.apps.registry import Registry
-from identity.console import present, queries, words
+from identity.console import present, profile, queries, words
 from identity.core.errors import Invalid, NotFound
 from identity.core.unit import Unit
 from identity.core.web import open_unit, permission, redirect_to, request_now, use
@@ -95,6 +95,7 @@ def user(user_id: UUID) -> Response:
         values = {
             "jobs": queries.employments(connection, user_id),
             "sources": queries.source_accounts(connection, user_id),
+            "profile": profile.fields(unit, user_id),
             "factor": has_factor(connection, user_id),
             "administrator": is_administrator(unit, user_id),
             "held": present.held(

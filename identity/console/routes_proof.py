@@ -27,12 +27,14 @@ def overview() -> Response:
     with open_unit(write=False) as unit:
         connection = unit.db.connection()
         status, heads = proof_status(connection), proofs.heads(connection)
+        restored = proofs.restorations(connection)
     gap_s = status.gap_s(request_now())
     return make_response(
         render_template(
             "console/proof.html",
             status=status,
             heads=heads,
+            restored=restored,
             gap_s=round(gap_s),
             late=gap_s > settings.audit_gap_s,
             keys=published_keys(settings),

@@ -17,7 +17,8 @@ from identity.core.web import csv_response, open_unit, permission, redirect_to, 
 from identity.directory.models import DirectorySource
 from identity.sync import review, trials
 from identity.sync.models import SyncRun
-from identity.sync.run import Only, run_source
+from identity.sync.only import Only
+from identity.sync.run import run_source
 from identity.sync.work import find_source
 
 bp = Blueprint("sync", __name__)
@@ -34,6 +35,7 @@ def sync() -> Response:
         runs = queries.sync_runs(connection, source, before)
         last = {one.code: next(iter(queries.sync_runs(connection, one.code)), None) for one in sources}
         states = queries_sync.states(connection)
+        unwritten = queries_sync.write_back_counts(connection)
     more = runs[queries.PAGE - 1].started_at.isoformat() if len(runs) > queries.PAGE else None
     return make_response(
         render_template(
@@ -41,6 +43,7 @@ def sync() -> Response:
             sources=sources,
             last=last,
             states=states,
+            unwritten=unwritten,
             runs=runs[: queries.PAGE],
             source=source,
             paging=paging(more),
@@ -58,7 +61,7 @@ def sync_run(code: str) -> Response:
     login = request.form.get("login", "").strip()[:128]
     only = Only(login=login) if login else None
     way = "apply" if mode == "full" else mode
-    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full", only=only)
+    outcome = run_source(use(Units), code, g.actor, mode=way, full=mode == "full" or None, only=only)
     return redirect_to(f"/admin/sync/runs/{outcome.run_id}")
 
 

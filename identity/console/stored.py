@@ -18,6 +18,7 @@ _SENTENCES = (
     _("would delete %(n)s of %(all)s accounts; %(most)s are allowed at once"),
     _("disabled in the directory"),
     _("active in the directory"),
+    _("active in the directory, but disabled or deleted here by a person"),
     _("changed in the directory: %(fields)s"),
     _("has no %(attribute)s"),
     _("the login %(login)s belongs to somebody outside this directory"),

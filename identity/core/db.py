@@ -75,10 +75,15 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
-        return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        return None if value is None else self.text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         return None if value is None else orjson.loads(value)
+
+    @staticmethod
+    def text(value: Any) -> str:
+        """The value as it is stored."""
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def to_micros(value: datetime) -> int:

@@ -5,7 +5,7 @@ The counter row is the only point at which all writers meet, so it is touched by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,9 +14,8 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ColumnElement, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from identity.core.bulk import insert_rows
+from identity.core.bulk import insert_columns, new_keys
 from identity.core.db import Base, Fact, Json
-from identity.core.secrets import new_id
 
 FEED_IDS_MAX = 1_000
 
@@ -59,7 +58,7 @@ class FactChanges:
     """The fact and cache changes of one Unit, held until it commits."""
 
     added: list[Fact] = field(default_factory=list)
-    bulk: dict[type[Fact], list[dict[str, Any]]] = field(default_factory=dict)
+    bulk: dict[type[Fact], list[Mapping[str, Any]]] = field(default_factory=dict)
     closed: dict[type[Fact], list[UUID]] = field(default_factory=dict)
     touched: dict[str, dict[str, None] | None] = field(default_factory=dict)
 
@@ -118,8 +117,7 @@ class FactChanges:
     def add_rows(self, table: type[Fact], rows: Iterable[Mapping[str, Any]]) -> None:
         """Many new facts as plain values, each with its key's columns and without revisions. They are not looked up:
         the caller has closed what they replace."""
-        times = {"valid_from": None, "valid_until": None}
-        self.bulk.setdefault(table, []).extend({"id": new_id(), **times, **row} for row in rows)
+        self.bulk.setdefault(table, []).extend(rows)
 
     def end(self, row: Fact) -> None:
         """This fact stops being known with this commit; one that this Unit added never was."""
@@ -192,8 +190,19 @@ class FactChanges:
         session.add(FactRevision(revision=revision, at=now))
         session.flush()
         for table, rows in self.bulk.items():
-            values = [{**row, "rev_from": revision, "rev_until": None} for row in rows]
-            insert_rows(session.connection(), table, values)
+            if rows:
+                insert_columns(session.connection(), table, _columns(rows, revision))
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], revision: int) -> dict[str, Sequence[Any]]:
+    """New facts of one table, column by column."""
+    return {
+        "id": new_keys(len(rows)),
+        **{name: [row.get(name) for row in rows] for name in ("valid_from", "valid_until")},
+        **{name: [row[name] for row in rows] for name in rows[0] if name not in {"valid_from", "valid_until"}},
+        "rev_from": [revision] * len(rows),
+        "rev_until": [None] * len(rows),
+    }
 
 
 def _has(row: Fact, values: Mapping[str, Any]) -> bool:

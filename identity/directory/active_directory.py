@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from uuid import UUID
 from ldap3 import BASE
 from ldap3.protocol.microsoft import dir_sync_control, show_deleted_control
 
-from identity.directory.binding import Binder
+from identity.directory.binding import Binder, judge_refusal
 from identity.directory.connection import (
     FAULTS,
     INVALID_CREDENTIALS,
@@ -31,16 +31,20 @@ from identity.directory.connection import (
 from identity.directory.dn import parse
 from identity.directory.entries import Names, guid, make_entry, wanted_attributes
 from identity.directory.passwords import PasswordChanger, change_unicode_pwd
+from identity.directory.pick import Way, pick
 from identity.directory.reader import (
     BindResult,
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
 )
 from identity.directory.settings import DirectorySettings
+from identity.directory.write import write_attribute
 
 DIRSYNC = "1.2.840.113556.1.4.841"
 ACCOUNT_DISABLED = 0x2
@@ -73,16 +77,6 @@ class ActiveDirectory:
         self._lockout = (0, 0)
         self._lockout_at = float("-inf")
 
-    def searches(self) -> list[tuple[EntryKind, str, str]]:
-        """What is read, in this order."""
-        s = self._settings
-        found: list[tuple[EntryKind, str, str]] = [
-            ("department", s.departments_base, s.departments_filter),
-            ("user", s.users_base, s.users_filter),
-            ("group", s.groups_base, s.groups_filter),
-        ]
-        return [one for one in found if one[1]]
-
     def read(self, cursor: Cursor | None = None) -> Reading:
         """Every department, user and group, or with a cursor what changed since; raises `ReadIncomplete`."""
         with self._servers.service() as (connection, url):
@@ -101,6 +95,18 @@ class ActiveDirectory:
         with self._servers.service(keep=True) as (connection, _):
             return self._mark(connection)
 
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:
+        """Only these users, their groups, the primary one too, and the departments."""
+        names = Names()
+        way = Way(
+            self._attributes,
+            lambda kind, found: self._entry(kind, found, {}, names),
+            lambda one: f"(objectGUID={_escaped(UUID(one))})",
+            _primary_group,
+        )
+        with self._servers.service() as (connection, url):
+            return pick(connection, self._settings, url, way, login, ids)
+
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login; None unless there is exactly one."""
         with self._servers.service() as (connection, _):
@@ -116,6 +122,10 @@ class ActiveDirectory:
         if self._settings.tls == "none":
             return "off"
         return self._changer.change(f"(objectGUID={_escaped(UUID(immutable_id))})", old, new)
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:
+        """By deleting the old value and adding the new one in one operation."""
+        return write_attribute(self._servers, f"(objectGUID={_escaped(UUID(immutable_id))})", edit)
 
     def close(self) -> None:
         """End the kept connections."""
@@ -163,7 +173,7 @@ class ActiveDirectory:
         ends = time.monotonic() + self._settings.read_timeout_s
         raw: list[tuple[EntryKind, dict[str, Any]]] = [
             (kind, one)
-            for kind, base, wanted in self.searches()
+            for kind, base, wanted in self._settings.searches()
             for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends)
             if parse(one["dn"]) != parse(base)
         ]
@@ -222,7 +232,7 @@ class ActiveDirectory:
         ends = time.monotonic() + self._settings.read_timeout_s
         return frozenset(
             guid(one["raw_attributes"]["objectguid"][0])
-            for _, base, wanted in self.searches()
+            for _, base, wanted in self._settings.searches()
             for one in search_all(connection, self._settings, base, wanted, ["objectGUID"], ends)
         )
 
@@ -265,7 +275,7 @@ class ActiveDirectory:
         entries: dict[str, DirectoryEntry] = {}
         names = Names()
         ordered = sorted(changed)
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             for start in range(0, len(ordered), GUIDS_AT_ONCE):
                 ids = "".join(f"(objectGUID={_escaped(UUID(one))})" for one in ordered[start : start + GUIDS_AT_ONCE])
                 chosen = f"(&{wanted}(|{ids}))"
@@ -308,7 +318,7 @@ def judge(result: Mapping[str, Any]) -> BindResult:
     if result["result"] == OK:
         return "ok"
     if result["result"] != INVALID_CREDENTIALS:
-        return "unavailable"
+        return judge_refusal(result)
     return _CODES.get(code, "wrong_password")
 
 
@@ -341,6 +351,16 @@ def _dirsync(
         found += [one["raw_attributes"] for one in connection.response if one["type"] == "searchResEntry"]
         more, cookie = answer["value"]["more_results"], bytes(answer["value"]["cookie"])
     return [one for one in found if one.get("objectguid")], cookie
+
+
+def _primary_group(user: Mapping[str, Any]) -> list[str]:
+    """The filter for the group of a user's primaryGroupID: its objectSid is the domain's and that number."""
+    raw = user["raw_attributes"]
+    number, sids = raw.get("primarygroupid"), raw.get("objectsid")
+    if not number or not sids:
+        return []
+    sid = sids[0][:-4] + int(number[0]).to_bytes(4, "little")
+    return ["(objectSid=" + "".join(f"\\{byte:02x}" for byte in sid) + ")"]
 
 
 def _rid(raw: Mapping[str, Sequence[bytes]]) -> int:

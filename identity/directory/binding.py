@@ -14,8 +14,8 @@ from identity.core.errors import Unavailable
 from identity.directory.connection import (
     FAULTS,
     INVALID_CREDENTIALS,
+    NO_ANSWER,
     OK,
-    TRY_ANOTHER,
     LdapServers,
     close,
     deadline,
@@ -23,6 +23,8 @@ from identity.directory.connection import (
 )
 from identity.directory.reader import BindResult, ReadIncomplete
 
+# Answers after which the next server is asked.
+_NO_WORD = frozenset({"unwilling", "unavailable"})
 SLOTS = 4
 WAIT_S = 0.25
 REST_S = 5.0
@@ -93,8 +95,9 @@ class Binder:
             return result
 
     def _ask(self, wanted: str, password: str) -> BindResult:
+        """The first answer about the password; `unwilling` when there is none but a server would not let it bind."""
         ends = time.monotonic() + self._servers.settings.login_timeout_s
-        urls = self._servers.urls()
+        urls, said = self._servers.urls(), set[BindResult]()
         for position, url in enumerate(urls):
             left = ends - time.monotonic()
             if left <= 0.05:
@@ -103,13 +106,14 @@ class Binder:
                 result = self._ask_one(url, wanted, password, time.monotonic() + left / (len(urls) - position))
             except (*FAULTS, Unavailable):
                 continue
-            if result is not None:
+            if result not in _NO_WORD:
                 self._servers.prefer(url)
                 return result
-        return "unavailable"
+            said.add(result)
+        return "unwilling" if "unwilling" in said else "unavailable"
 
-    def _ask_one(self, url: str, wanted: str, password: str, ends: float) -> BindResult | None:
-        """The answer of one server; None when another should be asked."""
+    def _ask_one(self, url: str, wanted: str, password: str, ends: float) -> BindResult:
+        """The answer of one server."""
         found = self._find(url, wanted, ends)
         if len(found) != 1:
             return "wrong_password"
@@ -131,10 +135,7 @@ class Binder:
             self._servers.keep("bind", url, connection)
         else:
             close(connection)
-        judged = self._judge(result)
-        if judged == "unavailable" and result["result"] in TRY_ANOTHER:
-            return None
-        return judged
+        return self._judge(result)
 
     def _find(self, url: str, wanted: str, ends: float) -> list[Any]:
         """At most two entries that the filter finds, asked for with our own account."""
@@ -153,6 +154,12 @@ class Binder:
             raise
         self._servers.keep("search", url, connection)
         return found
+
+
+def judge_refusal(result: Mapping[str, Any]) -> BindResult:
+    """What a bind that neither succeeded nor failed for its credentials says: busy and unavailable are no answer,
+    everything else (unwillingToPerform of an inactivated account, constraintViolation of one locked) is a refusal."""
+    return "unavailable" if result["result"] in NO_ANSWER else "unwilling"
 
 
 def by_key(settings_key: str, value: str) -> str:

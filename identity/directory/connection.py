@@ -31,8 +31,8 @@ from identity.directory.settings import DirectorySettings
 
 PAGED = "1.2.840.113556.1.4.319"
 OK, NO_SUCH_OBJECT, INVALID_CREDENTIALS = 0, 32, 49
-# busy, unavailable, unwillingToPerform: another server may serve us (RFC 4511 appendix A).
-TRY_ANOTHER = frozenset({51, 52, 53})
+# busy, unavailable: no answer about anybody (RFC 4511 appendix A).
+NO_ANSWER = frozenset({51, 52})
 RESPONSE_MAX = 64 * 1024 * 1024
 IDLE_MAX = 4
 IDLE_S = 60.0

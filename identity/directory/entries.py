@@ -17,6 +17,7 @@ from identity.directory.settings import DirectorySettings
 VALUE_MAX = 4_096
 VALUES_MAX = 100
 MEMBERS_MAX = 200_000
+SHARED_MAX, SHARED_LENGTH = 500, 64
 LOCKED_FOR_EVER = "000001010000Z"
 
 _FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
@@ -51,7 +52,25 @@ def wanted_attributes(settings: DirectorySettings, kind: EntryKind) -> list[str]
 
 
 class Names(dict[str, str]):
-    """DNs in their one canonical form, each made once in one read; what is no DN names nobody ("")."""
+    """DNs in their one canonical form, each made once in one read; what is no DN names nobody (""). `last` are the
+    cleaned values that each attribute had last: a department's people share its code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, dict[bytes, tuple[str, ...]]] = {}
+
+    def texts(self, name: str, value: bytes) -> tuple[str, ...]:
+        """An attribute's only value, cleaned; () where it is left out."""
+        last = self.last.get(name)
+        if last is None:
+            last = self.last[name] = {}
+        found = last.get(value)
+        if found is None:
+            text = clean(value)
+            if len(last) >= SHARED_MAX:
+                last.clear()
+            found = last[value] = () if text is None else (text,)
+        return found
 
     def __missing__(self, dn: str) -> str:
         found = normalise_or_empty(dn)
@@ -86,7 +105,10 @@ def make_entry(
     for name, values in raw.items():
         if name in own:
             continue
-        texts = tuple([text for one in values[:VALUES_MAX] if (text := clean(one)) is not None])
+        if len(values) == 1 and len(values[0]) <= SHARED_LENGTH:
+            texts = names.texts(name, values[0])
+        else:
+            texts = tuple([text for one in values[:VALUES_MAX] if (text := clean(one)) is not None])
         if len(texts) != len(values):
             skipped.append(name)
         if texts:

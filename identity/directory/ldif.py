@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from identity.directory.reader import (
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
     only_login,
 )
 from identity.directory.settings import DirectorySettings
@@ -72,6 +74,10 @@ class LdifDirectory:
             raise ReadIncomplete("The directory holds no users.", str(self._path), code="read_empty")
         return Reading(tuple(entries), cursor={"sha256": mark}, server=str(self._path))
 
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:  # noqa: ARG002
+        """A file is read whole."""
+        return self.read()
+
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login; None unless there is exactly one."""
         return only_login(self.read(), self._settings.attributes.login, login)
@@ -95,6 +101,10 @@ class LdifDirectory:
     def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:  # noqa: ARG002
         """Nothing is written into a file."""
         return "off"
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:  # noqa: ARG002
+        """A file is not written to."""
+        return Written("off")
 
     def lockout(self) -> tuple[int, int]:
         """A file locks nobody."""

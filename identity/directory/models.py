@@ -16,7 +16,8 @@ class DirectorySource(Keyed, Base):
 
     It runs by itself every `interval_s` seconds, by a `cron` expression (in the organisation's time zone), or, `live`,
     as soon as something changes. By `check_cron` everything is compared and the drift reported; `check_repairs` = what
-    the guard lets through is put right at once.
+    the guard lets through is put right at once. `write_back`: fields that are written
+    there by the console's choice, where the settings do not say it.
     """
 
     __tablename__ = "directory_source"
@@ -36,6 +37,7 @@ class DirectorySource(Keyed, Base):
     live: Mapped[bool] = mapped_column(default=False)
     check_cron: Mapped[str | None]
     check_repairs: Mapped[bool] = mapped_column(default=False)
+    write_back: Mapped[list[str]] = mapped_column(Json, default=list)
     enabled: Mapped[bool] = mapped_column(default=True)
     managed_by: Mapped[str] = mapped_column(default="console")
     created_at: Mapped[datetime]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ldap3 import BASE
 
-from identity.directory.binding import Binder, by_key
+from identity.directory.binding import Binder, by_key, judge_refusal
 from identity.directory.connection import (
     FAULTS,
     INVALID_CREDENTIALS,
@@ -25,17 +25,21 @@ from identity.directory.connection import (
 from identity.directory.dn import parse
 from identity.directory.entries import LOCKED_FOR_EVER, Names, make_entry, wanted_attributes
 from identity.directory.passwords import PasswordChanger, modify_password
+from identity.directory.pick import Way, pick
 from identity.directory.reader import (
     BindResult,
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
 )
 from identity.directory.settings import DirectorySettings
 from identity.directory.syncrepl import Refresh, refresh
+from identity.directory.write import write_attribute
 
 LOCKED = "pwdAccountLockedTime"
 PPOLICY = "1.3.6.1.4.1.42.2.27.8.5.1"
@@ -55,16 +59,6 @@ class OpenLdapDirectory:
         self._binder = Binder(self._servers, (settings.key, LOCKED), _state, _judge, [(PPOLICY, False, None)])
         self._changer = PasswordChanger(self._servers, modify_password)
 
-    def searches(self) -> list[tuple[EntryKind, str, str]]:
-        """What is read, in this order."""
-        s = self._settings
-        found: list[tuple[EntryKind, str, str]] = [
-            ("department", s.departments_base, s.departments_filter),
-            ("user", s.users_base, s.users_filter),
-            ("group", s.groups_base, s.groups_filter),
-        ]
-        return [one for one in found if one[1]]
-
     def read(self, cursor: Cursor | None = None) -> Reading:
         """Every department, user and group, or with a cursor what changed since; raises `ReadIncomplete`."""
         with self._servers.service() as (connection, url):
@@ -82,6 +76,17 @@ class OpenLdapDirectory:
             csn = self._context_csn(connection)
         return {"csn": csn} if csn else None
 
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:
+        """Only these users, their groups and the departments."""
+        names = Names()
+        way = Way(
+            self._attributes,
+            lambda kind, found: self._entry(kind, found, names),
+            lambda one: by_key(self._settings.key, one),
+        )
+        with self._servers.service() as (connection, url):
+            return pick(connection, self._settings, url, way, login, ids)
+
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login; None unless there is exactly one."""
         with self._servers.service() as (connection, _):
@@ -96,6 +101,10 @@ class OpenLdapDirectory:
         """By the password modify operation (RFC 3062), which checks the old one."""
         return self._changer.change(by_key(self._settings.key, immutable_id), old, new)
 
+    def write(self, immutable_id: str, edit: Edit) -> Written:
+        """By deleting the old value and adding the new one in one operation."""
+        return write_attribute(self._servers, by_key(self._settings.key, immutable_id), edit)
+
     def lockout(self) -> tuple[int, int]:
         """As the settings say; the password policy of OpenLDAP is not readable by everybody."""
         return self._settings.lockout_failures, self._settings.lockout_window_s
@@ -109,10 +118,10 @@ class OpenLdapDirectory:
         with self._servers.service() as (connection, _):
             csn = self._context_csn(connection)
             if not csn:
-                _, base, wanted = self.searches()[0]
+                _, base, wanted = self._settings.searches()[0]
                 search_once(connection, base, wanted, [MODIFIED], 5.0, paged_size=10)
                 return STAMPS if any(_stamp(one) for one in connection.response) else WHOLE
-            _, base, wanted = self.searches()[-1]
+            _, base, wanted = self._settings.searches()[-1]
             cookie = f"rid=000,csn={csn}"
             found = refresh(connection, base, wanted, [self._settings.key], cookie, self._settings.page_timeout_s)
             return SYNCREPL if isinstance(found, Refresh) else WHOLE
@@ -121,7 +130,7 @@ class OpenLdapDirectory:
         ends = time.monotonic() + self._settings.read_timeout_s
         names, newest = Names(), ""
         entries = []
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             for one in search_all(connection, self._settings, base, wanted, self._attributes(kind), ends):
                 if not _is_base(one["dn"], base):
                     newest = max(newest, _stamp(one))
@@ -138,7 +147,7 @@ class OpenLdapDirectory:
         names, newest = Names(), since
         entries: list[DirectoryEntry] = []
         present: set[str] = set()
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             newer = f"(&{wanted}(modifyTimestamp>={since}))"
             for one in search_all(connection, self._settings, base, newer, self._attributes(kind), ends):
                 if not _is_base(one["dn"], base):
@@ -160,7 +169,7 @@ class OpenLdapDirectory:
         entries: list[DirectoryEntry] = []
         gone: set[str] = set()
         names = Names()
-        for kind, base, wanted in self.searches():
+        for kind, base, wanted in self._settings.searches():
             cookie = f"rid=000,csn={since}"
             found = refresh(connection, base, wanted, self._attributes(kind), cookie, self._settings.page_timeout_s)
             if not isinstance(found, Refresh):
@@ -221,7 +230,7 @@ def _judge(result: Mapping[str, Any]) -> BindResult:
     if result["result"] == OK:
         return "must_change" if policy == RESET else "ok"
     if result["result"] != INVALID_CREDENTIALS:
-        return "unavailable"
+        return judge_refusal(result)
     return {EXPIRED: "must_change", POLICY_LOCKED: "locked"}.get(policy, "wrong_password")  # type: ignore[return-value]
 
 

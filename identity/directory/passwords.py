@@ -13,7 +13,7 @@ from identity.directory.binding import Bulkhead
 from identity.directory.connection import FAULTS, INVALID_CREDENTIALS, OK, LdapServers, deadline, search_once
 from identity.directory.reader import ChangeResult, ReadIncomplete
 
-CONSTRAINT_VIOLATION, NO_RIGHT, UNWILLING = 19, 50, 53
+CONSTRAINT_VIOLATION, UNWILLING = 19, 53
 # What a controller says of a refused change: ERROR_INVALID_PASSWORD, ERROR_ACCOUNT_LOCKED_OUT (MS-ERREF §2.2).
 AD_WRONG, AD_LOCKED = "00000056", "00000775"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from identity.core.errors import TesseraError
 from identity.directory.connection import FAULTS, LdapServers, close, search_once
 from identity.directory.dn import parse
 from identity.directory.entries import wanted_attributes
+from identity.directory.probe_write import may_write
 from identity.directory.settings import FILES, DirectorySettings
 
 STEP_S = 5.0
@@ -38,20 +39,21 @@ class Probe:
     way: str | None
 
 
-def probe(settings: DirectorySettings, secret: str, directory: Any) -> Probe:
-    """Try everything that a source needs, on each of its servers. Nothing is changed anywhere; raises nothing."""
+def probe(settings: DirectorySettings, secret: str, directory: Any, written: Collection[str] = ()) -> Probe:
+    """Try everything that a source needs, on each of its servers, with the right to write these fields back. Nothing is
+    changed anywhere; raises nothing."""
     if settings.kind in FILES:
         step = _tried("read", settings.path, lambda: f"{len(directory.read().entries)}")
         return Probe((step,), "whole" if step.ok else None)
     servers = LdapServers(settings, secret)
-    steps = [step for url in settings.urls for step in _server(servers, settings, url)]
+    steps = [step for url in settings.urls for step in _server(servers, settings, url, written)]
     if not any(one.name == "read_user" and one.ok for one in steps):
         return Probe(tuple(steps), None)
     last = _tried("changes", "", directory.way)
     return Probe((*steps, last), last.detail.partition(" ")[0] if last.ok else None)
 
 
-def _server(servers: LdapServers, settings: DirectorySettings, url: str) -> Iterator[Step]:
+def _server(servers: LdapServers, settings: DirectorySettings, url: str, written: Collection[str]) -> Iterator[Step]:
     """Reach, certificate, bind, and each kind of entry at one server; ends at the first step without which the next
     cannot be tried."""
     connection: Any = None
@@ -70,18 +72,25 @@ def _server(servers: LdapServers, settings: DirectorySettings, url: str) -> Iter
             yield Step("bind", url, ok=False, detail=_why(error))
             return
         yield Step("bind", url, ok=True, detail=settings.bind_dn)
-        bases = {"user": settings.users_base, "group": settings.groups_base, "department": settings.departments_base}
-        filters = {
-            "user": settings.users_filter,
-            "group": settings.groups_filter,
-            "department": settings.departments_filter,
-        }
-        for kind, base in bases.items():
-            if base:
-                yield _tried(f"read_{kind}", url, lambda k=kind, b=base: _read(connection, settings, k, b, filters[k]))
+        for kind, base, wanted in settings.searches():
+            yield _tried(f"read_{kind}", url, lambda k=kind, b=base, w=wanted: _read(connection, settings, k, b, w))
+        yield from _writes(connection, settings, url, written)
     finally:
         if connection is not None:
             close(connection)
+
+
+def _writes(connection: Any, settings: DirectorySettings, url: str, written: Collection[str]) -> Iterator[Step]:
+    """Each field that is written back, where the server says whether we may."""
+    for field in sorted(written):
+        attribute = getattr(settings.attributes, field)
+        try:
+            may = may_write(connection, settings, attribute, STEP_S)
+        except (*FAULTS, TesseraError) as error:
+            yield Step("write", url, ok=False, detail=f"{attribute}: {_why(error)}")
+            return
+        if may is not None:
+            yield Step("write", url, ok=may, detail=attribute)
 
 
 def _read(connection: Any, settings: DirectorySettings, kind: Any, base: str, wanted: str) -> str:

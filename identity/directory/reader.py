@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -10,7 +10,10 @@ from typing import Literal, Protocol
 from identity.core.errors import Unavailable
 
 EntryKind = Literal["user", "group", "department"]
-BindResult = Literal["ok", "wrong_password", "locked", "disabled", "expired", "must_change", "denied", "unavailable"]
+# `unwilling`: no server of the directory lets the account bind, and none says why.
+BindResult = Literal[
+    "ok", "wrong_password", "locked", "disabled", "expired", "must_change", "denied", "unwilling", "unavailable"
+]
 ChangeResult = Literal["ok", "wrong_password", "locked", "refused", "off", "unavailable"]
 Cursor = Mapping[str, str]
 
@@ -59,6 +62,28 @@ class Reading:
     server: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Make `attribute` hold `value`, where it holds one of `expected`; None = nothing."""
+
+    attribute: str
+    expected: Collection[str | None]
+    value: str | None
+
+
+WriteOutcome = Literal["ok", "newer", "missing", "refused", "off", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What came of writing an attribute: `newer` = the directory has a value that we did not know, `missing` = it has
+    no such entry, `refused` for good. `found` is the value that was there, `detail` the server's word for why."""
+
+    outcome: WriteOutcome
+    found: str | None = None
+    detail: str = ""
+
+
 def only_login(reading: Reading, attribute: str, login: str) -> DirectoryEntry | None:
     """The one user with this login in a reading."""
     found = [one for one in reading.entries if one.kind == "user" and one.first(attribute) == login]
@@ -75,6 +100,11 @@ class Directory(Protocol):
         """
         ...
 
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:
+        """Only the users with this login or these ids, with their groups and what their place is read from; everything
+        where that costs the same. Raises as `read`."""
+        ...
+
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login as the directory says it; None unless there is exactly one. Raises as `read`."""
         ...
@@ -85,6 +115,10 @@ class Directory(Protocol):
 
     def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:
         """Change the entry's password, where the source lets us: `off` else, `refused` by the directory's own rules."""
+        ...
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:
+        """Write one attribute of the entry; `off` for a file. Raises nothing."""
         ...
 
     def lockout(self) -> tuple[int, int]:

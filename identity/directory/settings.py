@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from identity.core.errors import Invalid
 from identity.directory.dn import parse
+from identity.directory.reader import EntryKind
+from identity.directory.writable import WritableField, why_not
 
 DirectoryKind = Literal["openldap", "active_directory", "ldap", "ldif", "csv", "xlsx"]
 FILES: frozenset[str] = frozenset({"ldif", "csv", "xlsx"})
@@ -213,6 +215,10 @@ class DirectorySettings(_Value):
     lockout_failures: int = Field(0, ge=0)
     lockout_window_s: int = Field(1_800, ge=1)
     password_change: bool = Field(False, description="People whose password has expired change it here.")
+    write_back: tuple[WritableField, ...] | None = Field(
+        None,
+        description="Fields that are written there when they are changed here; null = the console chooses.",
+    )
     outage_hours: int | None = Field(
         None, ge=1, le=168, description="While the directory is away, the password that it accepted so long ago counts."
     )
@@ -277,7 +283,11 @@ class DirectorySettings(_Value):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.kind in FILES:
+        for field in self.write_back or ():
+            fault = why_not(self, field)
+            if fault is not None:
+                raise ValueError(f"{field} cannot be written back: {fault}")
+        if self.is_file:
             if not self.path or self.urls:
                 raise ValueError(f"a source of kind {self.kind} has a path and no urls")
             return self
@@ -294,6 +304,20 @@ class DirectorySettings(_Value):
             raise ValueError(f"{url!r} is not {scheme}://host or {scheme}://host:port as tls = {self.tls} asks for")
         if self.tls == "none" and not _is_loopback(parts.hostname):
             raise ValueError(f"{url!r}: passwords would cross the network in clear; none is for loopback only")
+
+    def searches(self) -> list[tuple[EntryKind, str, str]]:
+        """What is read of an LDAP server: kind, base and filter, in this order."""
+        found: list[tuple[EntryKind, str, str]] = [
+            ("department", self.departments_base, self.departments_filter),
+            ("user", self.users_base, self.users_filter),
+            ("group", self.groups_base, self.groups_filter),
+        ]
+        return [one for one in found if one[1]]
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the source is a file, which is only read."""
+        return self.kind in FILES
 
     @classmethod
     def load(cls, kind: str, values: Mapping[str, Any]) -> DirectorySettings:

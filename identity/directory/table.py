@@ -7,7 +7,7 @@ name, a department's parent by its code. They get the DNs that the plan compares
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from identity.core.errors import Invalid
@@ -19,9 +19,11 @@ from identity.directory.reader import (
     ChangeResult,
     Cursor,
     DirectoryEntry,
+    Edit,
     EntryKind,
     ReadIncomplete,
     Reading,
+    Written,
     only_login,
 )
 from identity.directory.settings import DirectorySettings
@@ -58,6 +60,10 @@ class TableDirectory:
         entries = tuple(_Tables(self._settings, tables, self._bad).entries())
         return Reading(entries, cursor={"sha256": mark}, server=str(self._path))
 
+    def pick(self, login: str | None, ids: Collection[str]) -> Reading:  # noqa: ARG002
+        """A file is read whole."""
+        return self.read()
+
     def sample(self, login: str) -> DirectoryEntry | None:
         """The entry of this login; None unless there is exactly one."""
         return only_login(self.read(), self._settings.attributes.login, login)
@@ -80,6 +86,10 @@ class TableDirectory:
     def change_password(self, immutable_id: str, old: str, new: str) -> ChangeResult:  # noqa: ARG002
         """Nothing is written into a file."""
         return "off"
+
+    def write(self, immutable_id: str, edit: Edit) -> Written:  # noqa: ARG002
+        """A file is not written to."""
+        return Written("off")
 
     def lockout(self) -> tuple[int, int]:
         """A file locks nobody."""

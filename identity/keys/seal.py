@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from identity.audit.note import NoteKey
-from identity.core.jose import raw_public, sign_raw
+from identity.core.jose import SigningKey, raw_public, sign_raw
 from identity.core.settings import Settings, SettingsError
 from identity.keys.keyring import Keyring
 from identity.keys.wrap import make_private_file, read_private_file
@@ -39,19 +39,22 @@ class SealKey:
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceSigner:
-    """The key that signs evidence packs; of the web processes' keyring, since it says only who made a selection."""
+class EvidenceKey:
+    """The key that signs the manifests of evidence packs: one of the keyring, since it says only who made a selection.
+    Implements `audit.note.HeadSigner`."""
 
-    settings: Settings
-    keyring: Keyring
-
-    @property
-    def key(self) -> NoteKey:
-        name = f"{seal_origin(self.settings).removesuffix('/audit')}/evidence"
-        return NoteKey(name, raw_public(self.keyring.sign_key("evidence-sign", "EdDSA")))
+    key: NoteKey
+    signing: SigningKey
 
     def sign(self, message: bytes) -> bytes:
-        return sign_raw(self.keyring.sign_key("evidence-sign", "EdDSA"), message)
+        return sign_raw(self.signing, message)
+
+
+def evidence_key(settings: Settings, keyring: Keyring) -> EvidenceKey:
+    """The key that signs manifests now."""
+    signing = keyring.sign_key("evidence-sign", "EdDSA")
+    name = f"{seal_origin(settings).removesuffix('/audit')}/evidence"
+    return EvidenceKey(NoteKey(name, raw_public(signing)), signing)
 
 
 def seal_origin(settings: Settings) -> str:

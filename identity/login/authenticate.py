@@ -54,7 +54,8 @@ class AccountRef:
 
 
 class DirectoryVerifier(Protocol):
-    """Port: asks the directory; answers ok, wrong_password, locked, disabled, expired, must_change or unavailable."""
+    """Port: asks the directory; answers ok, wrong_password, locked, disabled, expired, must_change, denied, unwilling,
+    held_back (not asked, so that it locks nobody) or unavailable."""
 
     def __call__(self, account: AccountRef, password: str) -> str: ...
 

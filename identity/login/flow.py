@@ -18,7 +18,7 @@ from identity.core.record import Record
 from identity.core.secrets import new_id
 from identity.core.unit import Unit
 from identity.login.models import LoginTransaction, SessionParticipant
-from identity.login.request import ACR_MFA, SECOND_FACTORS, LoginRequest, Ready, Refusal, SessionView, SignIn
+from identity.login.request import ACR_MFA, CACHED, SECOND_FACTORS, LoginRequest, Ready, Refusal, SessionView, SignIn
 from identity.login.session import hold
 
 
@@ -64,6 +64,8 @@ def next_step(
     """What comes next; the only place that decides it, and every step returns to it.
 
     `started_at` is when this request came: credentials given since then are fresh (prompt=login, ForceAuthn, renew).
+    A session by a password that only we remember is asked for it anew where it does not suffice, because its directory
+    may answer by now; while it does not, no factor can be added to it.
     """
     silent = "none" in request.prompts
     if denied:
@@ -72,10 +74,15 @@ def next_step(
         return Refuse("login_required") if silent else Authenticate()
     if request.required_user is not None and session.user_id != request.required_user:
         return Refuse("login_required" if silent else "wrong_user")
+    remembered = CACHED in session.amr
     if session.partial:
-        return Refuse("interaction_required") if silent else StepUp()
+        if silent:
+            return Refuse("interaction_required")
+        return Authenticate() if remembered and session.auth_time < started_at else StepUp()
     if request.acr is not None and not request.acr.met_by(session.acr):
-        if request.acr.met_by(ACR_MFA) and not silent and not SECOND_FACTORS & set(session.amr):
+        if remembered and session.auth_time < started_at and not silent:
+            return Authenticate()
+        if request.acr.met_by(ACR_MFA) and not silent and not remembered and not SECOND_FACTORS & set(session.amr):
             return StepUp()
         if request.acr.essential:
             return Refuse("unmet_acr")

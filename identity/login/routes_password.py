@@ -1,4 +1,4 @@
-"""The page on which a person changes a password that the directory does not accept any more."""
+"""The page on which a person changes a password that the directory does not accept any more, and no other."""
 
 from __future__ import annotations
 
@@ -53,14 +53,22 @@ def change_submit() -> Response:
 
 
 def _change(tx: str, login: str, old: str, new: str) -> str:
+    """Change it if the directory says that it must be: as `authenticate.change`, `not_due`, or as `verify`."""
     with open_unit(write=False) as unit:
         load_transaction(unit, tx)
         candidate = authenticate.find_candidate(unit.db.connection(), login, request_origin().ip, unit.now)
-    result = authenticate.change(candidate, old, new, use_verifier())
+        kept = outage.accepted(unit.db.connection(), candidate)
+    # Nobody changes a password that need not be changed here: it is asked for before the second factor.
+    outcome = outage.verify(candidate, kept, old, use_verifier(), unit.now, weaker=False)
+    result = outcome.reason
+    if result == "must_change":
+        result = authenticate.change(candidate, old, new, use_verifier())
+    elif result == "ok":
+        result = "not_due"
     with open_unit() as unit:
+        outage.keep(unit, candidate, outcome)
         if result == "ok":
             service.password_changed(unit, candidate)
-            outage.forget(unit, candidate)
         elif result not in {"refused", "off"}:
             service.refuse(unit, candidate, result)
     return result

@@ -82,7 +82,8 @@ class UserAttribute(Fact, Base):
 
 
 class SourceAccount(Keyed, Base):
-    """What a directory holds of an identity; matched by (source, immutable id) alone. `seen` is what it last said."""
+    """What a directory holds of an identity; matched by (source, immutable id) alone. `seen` is what it last said, or
+    what is being written there."""
 
     __tablename__ = "source_account"
     __table_args__ = (
@@ -99,6 +100,39 @@ class SourceAccount(Keyed, Base):
     last_seen_at: Mapped[datetime]
     missing_since: Mapped[datetime | None]
     seen: Mapped[dict[str, Any] | None] = mapped_column(Json)
+
+
+class WriteBack(Keyed, Base):
+    """A value of a profile on its way to the directory that says this field.
+
+    `expected`: what the directory may hold without that being news, None = nothing. `waiting` is tried at `next_at`;
+    `newer` = the directory had a value of its own (`found`), which counts; `failed` = it could not be written, for the
+    reason `detail`; `done` is kept for a while: the run that was under way then (`run_id`) may have read before.
+    `taken` = what the directory says counts here again, as far as we know.
+    """
+
+    __tablename__ = "write_back"
+    __table_args__ = (
+        UniqueConstraint("account_id", "field"),
+        CheckConstraint("state IN ('waiting', 'done', 'newer', 'failed')", name="state"),
+        CheckConstraint("field IN ('name', 'family_name', 'given_name', 'mail', 'phone')", name="field"),
+        Index("ix_write_back_due", "state", "next_at"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("source_account.id"))
+    field: Mapped[str]
+    value: Mapped[str | None]
+    expected: Mapped[list[str | None]] = mapped_column(Json)
+    state: Mapped[str] = mapped_column(default="waiting")
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[datetime]
+    asked_by: Mapped[str]
+    asked_at: Mapped[datetime]
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("sync_run.id"))
+    ended_at: Mapped[datetime | None]
+    found: Mapped[str | None]
+    detail: Mapped[str | None]
+    taken: Mapped[bool] = mapped_column(default=True)
 
 
 class OrgUnit(Keyed, Base):

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from identity.audit.kinds import Kind
 from identity.core.errors import Conflict, NotFound
@@ -14,6 +14,7 @@ from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.inputs import NewUser, Profile, fold_login
 from identity.people.models import Person, PersonProfile, User, UserAttribute, UserState
+from identity.people.service_write_back import queue
 
 
 def create_user(unit: Unit, new: NewUser) -> User:
@@ -71,14 +72,16 @@ def set_user_state(
     cause: str,
     valid_until: datetime | None = None,
 ) -> bool:
-    """The identity is active, disabled or deleted from now on; False when it was so already.
+    """The identity is active, disabled or deleted from now on; False when it was so already, for the same cause.
 
-    A disabled or deleted identity's sessions, tokens and decisions end with the next use.
+    A disabled or deleted identity's sessions, tokens and decisions end with the next use. The cause tells who may make
+    it active again: what a person disabled, no directory enables.
     """
     unit.require("write", "user", str(user_id))
     user = get_user(unit, user_id)
     before = current_state(unit, user_id)
-    if before is not None and (before.state, before.valid_until) == (state, valid_until):
+    same = before is not None and (before.state, before.valid_until) == (state, valid_until)
+    if before is not None and same and (state == "active" or before.cause == cause):
         return False
     was = before.state if before else None
     unit.facts.put(
@@ -110,21 +113,41 @@ def current_state(unit: Unit, user_id: UUID) -> UserState | None:
 
 
 def update_profile(unit: Unit, user_id: UUID, profile: Profile) -> bool:
-    """Names and contacts of the identity's person are these; False when they were so already."""
+    """Names and contacts of the identity's person are these; False when they were so already.
+
+    What a directory says of them goes back there, after the commit. Raises `Conflict` for a field that its directory
+    does not let us write, for another person's mail address, and for a person whose profile was erased.
+    """
     unit.require("write", "user", str(user_id))
     user = get_user(unit, user_id)
-    row = unit.db.get(PersonProfile, user.person_id)
+    row = unit.db.get(PersonProfile, user.person_id, with_for_update=True)
     if row is None:
         raise NotFound("This person has no profile.")
     wanted = profile.model_dump()
     changed = sorted(name for name, value in wanted.items() if getattr(row, name) != value)
     if not changed:
         return False
+    if row.erased_at is not None:
+        raise Conflict("The profile of this person was erased.", code="erased")
+    if "mail" in changed and wanted["mail"] is not None:
+        _check_mail(unit, user.person_id, wanted["mail"])
+    sent = queue(unit, user_id, {name: (getattr(row, name), wanted[name]) for name in changed})
     for name in changed:
         setattr(row, name, wanted[name])
     unit.facts.touch("user", [user_id])
-    unit.record(_changed(Kind.USER_PROFILE_CHANGED, user, data={"fields": changed}))
+    data = {"login": user.login, "fields": changed, **({"written_to": sent} if sent else {})}
+    unit.record(_changed(Kind.USER_PROFILE_CHANGED, user, data=data))
     return True
+
+
+def _check_mail(unit: Unit, person_id: UUID, mail: str) -> None:
+    """Applications may know people by their mail address: raises `Conflict` for another's, or another's login."""
+    taken = select(PersonProfile.person_id).where(
+        func.lower(PersonProfile.mail) == mail.lower(), PersonProfile.person_id != person_id
+    )
+    login = select(User.id).where(User.login_key == fold_login(mail), User.person_id != person_id)
+    if unit.db.execute(taken).first() or unit.db.execute(login).first():
+        raise Conflict("Another person has this mail address.", code="mail_taken")
 
 
 def rename_login(unit: Unit, user_id: UUID, login: str) -> bool:

@@ -146,16 +146,18 @@ def link_identity(
 
 
 def set_states(unit: Unit, wanted: Sequence[tuple[Identity, Mapping[str, Any], str]]) -> None:
-    """Each identity's state has these values (`state`, `valid_until`) from now on, for this cause; what is not named
-    stays."""
+    """Each identity's state has these values (`state`, `valid_until`) from now on, a `state` for this cause; what is
+    not named stays."""
     known = _open(unit, UserState, UserState.user_id, [who.user_id for who, _, _ in wanted])
     kinds = {"active": Kind.USER_ENABLED, "disabled": Kind.USER_DISABLED}
     for who, values, cause in wanted:
         row = known[who.user_id]
         before = {"state": row.state, "valid_until": row.valid_until}
         after = {**before, **values}
+        # Another end of an account is no reason for its state.
+        why = cause if "state" in values else row.cause
         unit.facts.close(UserState, [row.id])
-        unit.facts.add_rows(UserState, [{"user_id": who.user_id, "cause": cause, **after}])
+        unit.facts.add_rows(UserState, [{"user_id": who.user_id, "cause": why, **after}])
         kind = kinds[after["state"]] if "state" in values else Kind.USER_PROFILE_CHANGED
         _record(
             unit,
@@ -164,7 +166,7 @@ def set_states(unit: Unit, wanted: Sequence[tuple[Identity, Mapping[str, Any], s
             who.person_id,
             who.login,
             before=_json(before),
-            after={**_json(after), "cause": cause},
+            after={**_json(after), "cause": why},
         )
     unit.facts.touch("user", [who.user_id for who, _, _ in wanted])
 
@@ -225,6 +227,7 @@ def set_memberships(unit: Unit, wanted: Sequence[tuple[Identity, Sequence[UUID],
             query.where(one_of(unit.db.connection(), Membership.user_id, chunk), Membership.rev_until.is_(None))
         ):
             known[row.group_id, row.user_id] = row.id
+    names = _names(unit, {group for _, join, leave in wanted for group in (*join, *leave)})
     for who, join, leave in wanted:
         new = [group for group in join if (group, who.user_id) not in known]
         old = [group for group in leave if (group, who.user_id) in known]
@@ -232,7 +235,7 @@ def set_memberships(unit: Unit, wanted: Sequence[tuple[Identity, Sequence[UUID],
         unit.facts.close(Membership, [known[group, who.user_id] for group in old])
         for kind, groups in ((Kind.GROUP_MEMBER_ADDED, new), (Kind.GROUP_MEMBER_REMOVED, old)):
             for group in groups:
-                data = {"login": who.login, "group": str(group)}
+                data = {"login": who.login, "group": names[group]}
                 _record(unit, kind, who.user_id, who.person_id, who.login, data=data)
     unit.facts.touch("user", ids)
 
@@ -246,6 +249,7 @@ def set_nesting(unit: Unit, group_id: UUID, add: Sequence[UUID], remove: Sequenc
     old = [child for child in remove if child in known]
     unit.facts.add_rows(GroupEdge, [{"parent_id": group_id, "child_id": child} for child in new])
     unit.facts.close(GroupEdge, [known[child] for child in old])
+    names = _names(unit, [group_id])
     for kind, children in ((Kind.GROUP_NESTED, new), (Kind.GROUP_UNNESTED, old)):
         for child in children:
             unit.record(
@@ -253,12 +257,20 @@ def set_nesting(unit: Unit, group_id: UUID, add: Sequence[UUID], remove: Sequenc
                     kind=kind,
                     result="success",
                     resource_type="group",
-                    resource_id=str(group_id),
-                    data={"group": str(group_id)},
+                    resource_id=names[group_id],
+                    data={"group": names[group_id]},
                     after={"value": str(child)},
                 )
             )
     unit.facts.touch("group", [group_id])
+
+
+def _names(unit: Unit, groups: Iterable[UUID]) -> dict[UUID, str]:
+    """What these groups are called: records speak of them by name, as those of single changes do."""
+    found: dict[UUID, str] = {}
+    for chunk in _chunks(list(groups)):
+        found.update(unit.db.execute(select(Group.id, Group.name).where(Group.id.in_(chunk))).all())
+    return found
 
 
 def see_accounts(

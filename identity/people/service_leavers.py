@@ -12,17 +12,19 @@ from identity.core.record import Record
 from identity.core.unit import Unit
 from identity.people.models import PersonProfile, SourceAccount, User, UserState
 from identity.people.service import set_user_state
+from identity.people.service_write_back import forget_written
 
 CAUSE = "quarantine over"
 
 
-def delete_identities(unit: Unit, source_id: UUID, keys: Sequence[str]) -> None:
+def delete_identities(unit: Unit, source_id: UUID, keys: Sequence[str]) -> list[UUID]:
     """The identities of these accounts of a source (immutable ids) are deleted, unless they have another account or
-    were made active meanwhile. The profile of a person without any other identity is erased."""
+    were made active meanwhile; those that are. The profile of a person without any other identity is erased."""
     mine = select(SourceAccount.user_id).where(
         SourceAccount.source_id == source_id, SourceAccount.immutable_id.in_(list(keys))
     )
     users = list(unit.db.execute(select(User).where(User.id.in_(mine.scalar_subquery()))).scalars())
+    deleted = []
     for user in users:
         accounts = select(func.count()).select_from(SourceAccount).where(SourceAccount.user_id == user.id)
         active = select(UserState.id).where(
@@ -31,8 +33,11 @@ def delete_identities(unit: Unit, source_id: UUID, keys: Sequence[str]) -> None:
         if unit.db.execute(accounts).scalar_one() > 1 or unit.db.execute(active).first():
             continue
         set_user_state(unit, user.id, "deleted", cause=CAUSE)
+        forget_written(unit, [user.id])
         unit.db.execute(delete(SourceAccount).where(SourceAccount.user_id == user.id))
         _erase_profile(unit, user)
+        deleted.append(user.id)
+    return deleted
 
 
 def _erase_profile(unit: Unit, user: User) -> None:

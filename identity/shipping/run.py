@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy import select, update
 
 from identity.audit.sentence import sentence
-from identity.audit.tail import read_tail
+from identity.audit.tail import TailReader
 from identity.core.db import Database
 from identity.core.ending import Ending, ending
 from identity.core.errors import Invalid, TesseraError, Unavailable
@@ -119,10 +119,10 @@ class Shipper:
             self._failed(target, error, now)
 
     def _ship(self, target: Any, sender: Sender, ended: Ending) -> None:
-        position, until = target.position, time.monotonic() + BUDGET_S
+        position, until, reader = target.position, time.monotonic() + BUDGET_S, TailReader(BATCH)
         while time.monotonic() < until and not ended():
             with self._database.read() as connection:
-                tail = read_tail(connection, position, BATCH, datetime.now(UTC))
+                tail = reader.read(connection, position, datetime.now(UTC))
             if tail.rows:
                 bodies = [orjson.loads(row.body) for row in tail.rows]
                 sender.send([ecs.document(body, sentence(body)) for body in bodies])

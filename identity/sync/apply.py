@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from identity.core.bulk import one_of
 from identity.core.errors import Conflict, Invalid, NotFound
@@ -22,7 +22,8 @@ from identity.core.unit import Unit, Units
 from identity.people import service_bulk as bulk
 from identity.people import service_leavers
 from identity.people.inputs import GroupInput, OrgUnitInput
-from identity.people.models import Group, OrgUnit, Position, SourceAccount, User
+from identity.people.models import Group, OrgUnit, Position, SourceAccount, User, UserState
+from identity.people.service import current_state
 from identity.people.service_groups import put_group
 from identity.people.service_org import (
     abolish_org_unit,
@@ -32,8 +33,8 @@ from identity.people.service_org import (
     put_position,
     rebuild_closure,
 )
-from identity.sync.models import SyncChange, SyncRun
-from identity.sync.plan import JOB, MISSING, PROFILE
+from identity.sync.models import SyncChange, SyncDecision, SyncRun
+from identity.sync.plan import JOB, MISSING, PROFILE, is_kept_out
 
 SLICE = 1_000
 LOOKUP = 500
@@ -57,6 +58,7 @@ class Applier:
         with self._units.open(self._actor, write=False) as unit:
             db = unit.db
             self._users: dict[str, bulk.Identity] = {}
+            self._deleted: set[UUID] = set()
             mine = Group.source_id == self._source_id
             self._groups: dict[str | None, UUID] = dict(
                 db.execute(select(Group.immutable_id, Group.id).where(mine)).all()
@@ -77,17 +79,13 @@ class Applier:
             for row in unit.db.execute(accounts.where(SourceAccount.source_id == self._source_id, chosen)):
                 self._users[row.immutable_id] = bulk.Identity(row.id, row.person_id, row.login)
 
-    def run(self, progress: Progress | None = None) -> int:
-        """Apply what is left of the run; how many changes could not be made.
+    def run(self, progress: Progress | None = None) -> None:
+        """Apply what is left of the run; its row says how many changes could not be made.
 
         Raises `Stale` when the lease went to another process: what this slice did is rolled back.
         """
-        failed = 0
-        while True:
-            todo = self._next()
-            if not todo:
-                return failed
-            failed += self._apply(todo)
+        while todo := self._next():
+            self._apply(todo)
             if progress is not None:
                 progress("applied", todo[-1].seq)
 
@@ -105,24 +103,24 @@ class Applier:
             rows = [row for row in rows if row.immutable_id != rows[-1].immutable_id] or rows
         return rows
 
-    def _apply(self, changes: Sequence[Any]) -> int:
+    def _apply(self, changes: Sequence[Any]) -> None:
         try:
             with self._units.open(self._actor, follow=False) as unit:
                 renew(unit.db, self._held, unit.now, self._lease_s)
                 self._find(unit, changes)
                 self._write(unit, changes)
                 unit.db.execute(update(SyncRun).where(SyncRun.id == self._run_id).values(applied_seq=changes[-1].seq))
-            return 0
         except (Conflict, Invalid, NotFound) as error:
             self._load()
             groups = _by_entry(changes)
             if len(groups) == 1:
                 self._note(changes, f"{error.public} {error.detail or ''}".strip())
-                return len(changes)
+                return
             half = len(groups) // 2
             first = [row for group in groups[:half] for row in group]
             rest = [row for group in groups[half:] for row in group]
-            return self._apply(first) + self._apply(rest)
+            self._apply(first)
+            self._apply(rest)
 
     def _note(self, changes: Sequence[Any], problem: str) -> None:
         with self._units.open(self._actor) as unit:
@@ -229,6 +227,9 @@ class Applier:
             user = unit.db.get(User, UUID(row.after["user_id"]))
             if user is None:
                 raise NotFound("There is no such user.")
+            state = current_state(unit, user.id)
+            if state is None or state.state == "deleted" or user.id in self._deleted:
+                raise Conflict("A deleted identity is not linked to a directory.", code="user_deleted")
             seen = {name: value for name, value in row.after.items() if name not in {"groups", "dn", "user_id"}}
             who = bulk.Identity(user.id, user.person_id, user.login)
             bulk.link_identity(unit, self._source_id, row.immutable_id, who, row.after["dn"], seen)
@@ -266,14 +267,28 @@ class Applier:
                 states.setdefault(key, ({}, row.reason))[0]["valid_until"] = _time(after["valid_until"])
             columns |= {name: after[name] for name in ("dn",) if name in after}
         self._write_fields(unit, fields)
+        self._check_enabled(unit, [self._users[key].user_id for key, (new, _) in states.items() if _enables(new)])
         if states:
             bulk.set_states(unit, [(self._users[key], values, why) for key, (values, why) in states.items()])
         if members:
             bulk.set_memberships(unit, members)
         bulk.see_accounts(unit, self._source_id, accounts, fields)
 
+    def _check_enabled(self, unit: Unit, user_ids: Sequence[UUID]) -> None:
+        """Raise `Conflict` when a person disabled one of them or it was deleted, also after the plan was made."""
+        states = select(UserState.state, UserState.cause).where(UserState.rev_until.is_(None))
+        for start in range(0, len(user_ids), LOOKUP):
+            chosen = one_of(unit.db.connection(), UserState.user_id, user_ids[start : start + LOOKUP])
+            if any(is_kept_out(row.state, row.cause) for row in unit.db.execute(states.where(chosen))):
+                raise Conflict("A person disabled this identity meanwhile, or it was deleted.", code="kept_out")
+
     def _delete(self, unit: Unit, rows: Sequence[Any]) -> None:
-        service_leavers.delete_identities(unit, self._source_id, [row.immutable_id for row in rows])
+        keys = [row.immutable_id for row in rows]
+        deleted = service_leavers.delete_identities(unit, self._source_id, keys)
+        self._deleted.update(deleted)
+        # What a person decided about an entry was about this identity: whoever comes back is a new question.
+        mine = (SyncDecision.source_id == self._source_id) & SyncDecision.immutable_id.in_(keys)
+        unit.db.execute(delete(SyncDecision).where(mine | SyncDecision.user_id.in_(deleted)))
         for row in rows:
             self._users.pop(row.immutable_id, None)
 
@@ -333,6 +348,10 @@ _WRITE: Sequence[tuple[Sequence[str], Callable[[Applier, Unit, Sequence[Any]], N
     ),
     (("group_nest",), Applier._nest),
 )
+
+
+def _enables(values: Mapping[str, Any]) -> bool:
+    return values.get("state") == "active"
 
 
 def _area(kind: str) -> str:

@@ -29,21 +29,35 @@ def check_reading(reading: Reading, known: KnownDirectory) -> None:
 
 def check(plan: SyncPlan, known: KnownDirectory, settings: DirectorySettings) -> list[str]:
     """Why this plan must wait for a person; empty when it may be applied. Always the whole plan is judged."""
-    numbers = {
-        "user_disable": (plan.counts.get("user_disable", 0), known.active_users),
-        "user_delete": (plan.counts.get("user_delete", 0), known.all_users),
-        "cleared": (_cleared(plan), known.all_users),
-        "left": (_left(plan), known.all_users),
-        "group_remove": (plan.counts.get("group_remove", 0), len(known.groups)),
-        "department_remove": (plan.counts.get("department_remove", 0), len(known.departments)),
+    totals = {
+        **dict.fromkeys(("user_delete", "cleared", "left"), known.all_users),
+        "user_disable": known.active_users,
+        "group_remove": len(known.groups),
+        "department_remove": len(known.departments),
     }
-    limits: Mapping[str, Limit] = {name: Limit(count=5, percent=10) for name in numbers} | dict(settings.limits)
+    limits = _limits(settings)
     reasons = []
-    for name, (n, of) in numbers.items():
+    for name, n in _numbers(plan).items():
+        of = totals[name]
         allowed = limits[name].of(of)
         if n > allowed:
             reasons.append(f"would {_WORDS[name].format(n=n, of=of)}; {allowed} are allowed at once")
     return reasons
+
+
+def asks_for_totals(plan: SyncPlan, settings: DirectorySettings) -> bool:
+    """Whether `check` must know how many accounts there are: no limit is ever lower than its count."""
+    limits = _limits(settings)
+    return any(n > limits[name].count for name, n in _numbers(plan).items())
+
+
+def _numbers(plan: SyncPlan) -> dict[str, int]:
+    found = {**plan.counts, "cleared": _cleared(plan), "left": _left(plan)}
+    return {name: found.get(name, 0) for name in _WORDS}
+
+
+def _limits(settings: DirectorySettings) -> Mapping[str, Limit]:
+    return {name: Limit(count=5, percent=10) for name in _WORDS} | dict(settings.limits)
 
 
 def _cleared(plan: SyncPlan) -> int:

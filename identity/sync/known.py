@@ -6,13 +6,12 @@ For a reading that gives only what changed, only what its entries could touch is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Text, cast, func, select
 from sqlalchemy.orm import aliased
 
 from identity.core.bulk import one_of
@@ -35,9 +34,20 @@ from identity.people.models import (
     UserState,
 )
 from identity.sync.models import SyncDecision
-from identity.sync.plan import PROFILE, Decision, KnownDirectory, KnownGroup, KnownUser, Other, Values, end_of
+from identity.sync.overtaken import overtaken
+from identity.sync.plan import (
+    Decision,
+    KnownDirectory,
+    KnownGroup,
+    KnownUser,
+    Other,
+    Values,
+    end_of,
+    is_kept_out,
+)
 
 CHUNK = 500
+ROWS = 5_000
 SCOPE_MAX = 20_000
 
 
@@ -76,6 +86,9 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
     """Read the source's accounts (those in `scope`), groups and departments, and what new entries could collide
     with."""
     users, logins, numbers = _people(connection, source_id, scope)
+    for key, values in overtaken(connection, source_id).items():
+        if key in users:
+            users[key] = replace(users[key], overtaken=values)
     decisions = select(SyncDecision.immutable_id, SyncDecision.action, SyncDecision.user_id)
     return KnownDirectory(
         users=users,
@@ -83,6 +96,7 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
         departments=_departments(connection, source_id),
         logins=logins,
         numbers=numbers,
+        members=_members(connection, source_id, users, whole=scope is None),
         group_names=frozenset(
             connection.execute(select(Group.name).where(Group.source_id.is_distinct_from(source_id))).scalars()
         ),
@@ -93,15 +107,15 @@ def load_known(connection: Connection, source_id: UUID, scope: Scope | None = No
             row.immutable_id: Decision(row.action, row.user_id)
             for row in connection.execute(decisions.where(SyncDecision.source_id == source_id))
         },
-        accounts=_count(connection, source_id) if scope else None,
     )
 
 
 Numbers = dict[tuple[str, str], tuple[Other, str | None]]
 
 
-def _count(connection: Connection, source_id: UUID) -> tuple[int, int]:
-    """How many accounts the source has, and how many of them are active."""
+def count_accounts(connection: Connection, source_id: UUID) -> tuple[int, int]:
+    """How many accounts the source has, and how many of them are active: `KnownDirectory.accounts` for a partial
+    reading, where they matter (`guard.asks_for_totals`)."""
     query = (
         select(func.count(), func.count().filter(UserState.state == "active"))
         .select_from(SourceAccount)
@@ -115,58 +129,66 @@ def _count(connection: Connection, source_id: UUID) -> tuple[int, int]:
 def _people(
     connection: Connection, source_id: UUID, scope: Scope | None
 ) -> tuple[dict[str, KnownUser], dict[str, Other], Numbers]:
-    accounts = _accounts(connection, source_id, scope)
-    missing = _missing(connection, source_id)
-    strangers = _strangers(connection, scope) if scope else set()
-    ids = {user_id for user_id, _ in accounts.values()} | strangers if scope else None
+    """The source's accounts, everybody else by login, and all by employee number."""
+    ids = _concerned(connection, source_id, scope) if scope else None
     shared = _shared(connection, source_id, ids)
-    jobs = _jobs(connection, ids)
-    memberships = _memberships(connection, source_id, ids)
-    rows = {row.id: row for row in _chosen(connection, _USERS, User.id, ids)}
-    persons: dict[UUID, str] = {}
-    for key, (user_id, _) in accounts.items():
-        persons.setdefault(rows[user_id].person_id, key)
-    if scope:
-        bosses = {job.manager_person_id for job in jobs.values() if job.manager_person_id} - persons.keys()
-        persons |= _keys(connection, source_id, bosses)
-    users: dict[str, KnownUser] = {}
-    owners: dict[UUID, str] = {}
-    for key, (user_id, dn) in accounts.items():
-        row, job = rows[user_id], jobs.get(user_id)
-        owners[user_id] = key
-        held, led = shared.get(user_id, _ALONE)
-        values: dict[str, Any] = {
-            "login": row.login,
-            "dn": dn,
-            "valid_until": end_of(row.valid_until),
-            "name": row.name,
-            "family_name": row.family_name,
-            "given_name": row.given_name,
-            "mail": row.mail,
-            "phone": row.phone,
-            "company": job.company if job else None,
-            "department": job.department if job else None,
-            "position": job.position if job else None,
-            "employee_number": job.employee_number if job else None,
-            "manager": persons.get(job.manager_person_id) if job and job.manager_person_id else None,
-        }
-        groups, active = memberships.get(user_id, _NOTHING), row.state == "active"
-        users[key] = KnownUser(user_id, active, values, groups, held, led, missing.get(key), user_id not in shared)
     forests = _forests(connection, source_id, ids)
-
-    def other(user_id: UUID) -> Other:
-        row = rows[user_id]
-        return Other(user_id, row.login, row.state == "active", forests.get(user_id, _NOTHING), row.mail, row.name)
-
-    logins = {fold_login(row.login): other(row.id) for row in rows.values() if row.id not in owners}
-    numbers: Numbers = {
-        (job.company, job.employee_number): (other(user_id), owners.get(user_id))
-        for user_id, job in jobs.items()
-        if job.employee_number and user_id in rows
-    }
+    jobs = _jobs(connection, ids)
+    users: dict[str, KnownUser] = {}
+    persons: dict[UUID, str] = {}
+    logins: dict[str, Other] = {}
+    numbers: Numbers = {}
+    for row in _chosen(connection, _users(source_id), User.id, ids):
+        user_id, login, person_id, state, cause, until, name, family, given, mail, phone, key, dn, status, since = row
+        job, active = jobs.get(user_id, _JOBLESS), state == "active"
+        if key is not None:
+            persons.setdefault(person_id, key)
+            held, led = shared.get(user_id, _ALONE)
+            values = {
+                "login": login,
+                "dn": dn,
+                "valid_until": end_of(until),
+                "name": name,
+                "family_name": family,
+                "given_name": given,
+                "mail": mail,
+                "phone": phone,
+                "company": job.company,
+                "department": job.department,
+                "position": job.position,
+                "employee_number": job.employee_number,
+                "manager": None,
+            }
+            missing = since if status == "missing" else None
+            alone, kept_out = user_id not in shared, is_kept_out(state, cause)
+            users[key] = KnownUser(user_id, active, values, held, led, missing, alone, kept_out)
+        if key is None or job.employee_number:
+            other = Other(user_id, login, active, forests.get(user_id, _NOTHING), mail, name)
+            if key is None:
+                logins[fold_login(login)] = other
+            if job.company and job.employee_number:
+                numbers[job.company, job.employee_number] = other, key
+    if scope:
+        bosses = {job.manager for job in jobs.values() if job.manager} - persons.keys()
+        persons |= _keys(connection, source_id, bosses)
+    for user in users.values():
+        boss = jobs.get(user.user_id, _JOBLESS).manager
+        if boss:
+            user.values["manager"] = persons.get(boss)
     return users, logins, numbers
 
 
+class _Job(NamedTuple):
+    """An employment, units and position by code, the manager by person."""
+
+    company: str | None
+    department: str | None
+    position: str | None
+    employee_number: str | None
+    manager: UUID | None
+
+
+_JOBLESS = _Job(None, None, None, None, None)
 _NOTHING: frozenset[str] = frozenset()
 _ALONE: tuple[frozenset[str], bool] = (_NOTHING, True)
 
@@ -174,51 +196,35 @@ _ALONE: tuple[frozenset[str], bool] = (_NOTHING, True)
 def _chosen(connection: Connection, query: Any, column: Any, values: Collection[Any] | None) -> Iterator[Any]:
     """The query's rows, all or those whose column has one of these values."""
     if values is None:
-        yield from connection.execute(query)
+        # Many rows at a time: the driver takes each by itself else.
+        for rows in connection.execute(query).partitions(ROWS):
+            yield from rows
         return
     wanted = list(values)
     for start in range(0, len(wanted), CHUNK):
         yield from connection.execute(query.where(one_of(connection, column, wanted[start : start + CHUNK])))
 
 
-def _accounts(connection: Connection, source_id: UUID, scope: Scope | None) -> dict[str, tuple[UUID, str]]:
-    """The source's accounts in scope: immutable id → (identity, DN)."""
-    query = select(SourceAccount.immutable_id, SourceAccount.user_id, SourceAccount.dn).where(
-        SourceAccount.source_id == source_id
+def _concerned(connection: Connection, source_id: UUID, scope: Scope) -> set[UUID]:
+    """Whose accounts are in scope, and who has a login or an employee number of the reading."""
+    query = select(SourceAccount.user_id).where(SourceAccount.source_id == source_id)
+    members = (
+        query.join(Membership, (Membership.user_id == SourceAccount.user_id) & Membership.rev_until.is_(None))
+        .join(Group, Group.id == Membership.group_id)
+        .where(Group.source_id == source_id)
     )
-    found: Iterable[Any] = connection.execute(query) if scope is None else ()
-    if scope:
-        by_login = query.join(User, User.id == SourceAccount.user_id)
-        members = (
-            query.join(Membership, (Membership.user_id == SourceAccount.user_id) & Membership.rev_until.is_(None))
-            .join(Group, Group.id == Membership.group_id)
-            .where(Group.source_id == source_id)
-        )
-        found = [
-            *_chosen(connection, query, SourceAccount.immutable_id, scope.ids),
-            *_chosen(connection, query, SourceAccount.dn, scope.dns),
-            *_chosen(connection, by_login, User.login_key, scope.logins),
-            *_chosen(connection, members, Group.immutable_id, scope.groups),
-        ]
-    return {row.immutable_id: (row.user_id, row.dn) for row in found}
-
-
-def _missing(connection: Connection, source_id: UUID) -> dict[str, datetime]:
-    """Since when accounts are missing."""
-    query = select(SourceAccount.immutable_id, SourceAccount.missing_since).where(
-        SourceAccount.source_id == source_id, SourceAccount.status == "missing"
-    )
-    return {row.immutable_id: row.missing_since for row in connection.execute(query) if row.missing_since}
-
-
-def _strangers(connection: Connection, scope: Scope) -> set[UUID]:
-    """Who has a login or an employee number of the reading."""
-    by_login = _chosen(connection, select(User.id.label("user_id")), User.login_key, scope.logins)
+    by_login = select(User.id.label("user_id"))
     numbered = select(Employment.user_id).where(
         Employment.is_primary, Employment.rev_until.is_(None), Employment.user_id.is_not(None)
     )
-    by_number = _chosen(connection, numbered, Employment.employee_number, scope.numbers)
-    return {row.user_id for row in (*by_login, *by_number)}
+    found = (
+        *_chosen(connection, query, SourceAccount.immutable_id, scope.ids),
+        *_chosen(connection, query, SourceAccount.dn, scope.dns),
+        *_chosen(connection, members, Group.immutable_id, scope.groups),
+        *_chosen(connection, by_login, User.login_key, scope.logins),
+        *_chosen(connection, numbered, Employment.employee_number, scope.numbers),
+    )
+    return {row.user_id for row in found}
 
 
 def _keys(connection: Connection, source_id: UUID, persons: Collection[UUID]) -> dict[UUID, str]:
@@ -234,37 +240,41 @@ def _keys(connection: Connection, source_id: UUID, persons: Collection[UUID]) ->
     return found
 
 
-_USERS = (
-    select(
-        User.id,
-        User.login,
-        User.person_id,
-        UserState.state,
-        UserState.valid_until,
-        *(getattr(PersonProfile, name) for name in PROFILE),
+def _users(source_id: UUID) -> Any:
+    """Identities, once for each of their accounts in this source, or once where they have none there."""
+    account = (SourceAccount.user_id == User.id) & (SourceAccount.source_id == source_id)
+    return (
+        select(
+            *(User.id, User.login, User.person_id, UserState.state, UserState.cause, UserState.valid_until),
+            *(PersonProfile.name, PersonProfile.family_name, PersonProfile.given_name),
+            *(PersonProfile.mail, PersonProfile.phone),
+            *(SourceAccount.immutable_id, SourceAccount.dn, SourceAccount.status, SourceAccount.missing_since),
+        )
+        .join(UserState, (UserState.user_id == User.id) & UserState.rev_until.is_(None))
+        .join(PersonProfile, PersonProfile.person_id == User.person_id)
+        .outerjoin(SourceAccount, account)
     )
-    .join(UserState, (UserState.user_id == User.id) & UserState.rev_until.is_(None))
-    .join(PersonProfile, PersonProfile.person_id == User.person_id)
-)
 
 
-def _jobs(connection: Connection, ids: Collection[UUID] | None) -> dict[UUID, Any]:
+def _jobs(connection: Connection, ids: Collection[UUID] | None) -> dict[UUID, _Job]:
     company, unit = aliased(OrgUnit), aliased(OrgUnit)
     query = (
         select(
-            Employment.user_id,
-            Employment.employee_number,
-            Employment.manager_person_id,
-            company.code.label("company"),
-            unit.code.label("department"),
-            Position.code.label("position"),
+            *(Employment.user_id, company.code, unit.code, Position.code),
+            *(Employment.employee_number, Employment.manager_person_id),
         )
         .join(company, company.id == Employment.company_id)
         .outerjoin(unit, unit.id == Employment.org_unit_id)
         .outerjoin(Position, Position.id == Employment.position_id)
         .where(Employment.is_primary, Employment.rev_until.is_(None), Employment.user_id.is_not(None))
     )
-    return {row.user_id: row for row in _chosen(connection, query, Employment.user_id, ids)}
+    # A thousand people of a department share the text of its code.
+    texts: dict[str | None, str | None] = {}
+    once = texts.setdefault
+    return {
+        user_id: _Job(once(a, a), once(b, b), once(c, c), number, manager)
+        for user_id, a, b, c, number, manager in _chosen(connection, query, Employment.user_id, ids)
+    }
 
 
 def _shared(
@@ -324,18 +334,28 @@ def _forests(connection: Connection, source_id: UUID, ids: Collection[UUID] | No
     return {user_id: frozenset(forests) for user_id, forests in found.items()}
 
 
-def _memberships(
-    connection: Connection, source_id: UUID, ids: Collection[UUID] | None
-) -> Mapping[UUID, frozenset[str]]:
+def _members(
+    connection: Connection, source_id: UUID, users: Mapping[str, KnownUser], *, whole: bool
+) -> dict[str, frozenset[str]]:
+    """Who of these accounts is in each group of the source, by immutable ids; `whole` = they are all accounts.
+
+    The database joins the members of a group into one text: half a million rows cost ten times what their groups do.
+    """
+    keys: dict[str, tuple[str, ...]] = {}
+    for key, user in users.items():
+        keys[user.user_id.hex] = (*keys.get(user.user_id.hex, ()), key)
     query = (
-        select(Membership.user_id, Group.immutable_id)
+        select(Group.immutable_id, func.aggregate_strings(cast(Membership.user_id, Text), " "))
         .join(Group, Group.id == Membership.group_id)
         .where(Membership.rev_until.is_(None), Group.source_id == source_id)
+        .group_by(Group.immutable_id)
     )
-    found: dict[UUID, list[str]] = defaultdict(list)
-    for user_id, key in _chosen(connection, query, Membership.user_id, ids):
-        found[user_id].append(key)
-    return {user_id: frozenset(keys) for user_id, keys in found.items()}
+    ids = None if whole else {user.user_id for user in users.values()}
+    found: dict[str, set[str]] = defaultdict(set)
+    for group, members in _chosen(connection, query, Membership.user_id, ids):
+        for text in members.replace("-", "").split(" "):
+            found[group].update(keys.get(text, ()))
+    return {group: frozenset(members) for group, members in found.items()}
 
 
 def _groups(connection: Connection, source_id: UUID) -> dict[str, KnownGroup]:

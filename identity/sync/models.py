@@ -73,7 +73,8 @@ class SyncChange(Base):
 
 
 class SyncState(Base):
-    """How far a source is: `cursor` of the last applied run, made with settings of this `fingerprint`.
+    """How far a source is: `cursor` of the last applied run, made with settings of this `fingerprint`. `full_at`: when
+    everything was last read; None = that is due, as after a change that could not be made.
 
     `paused` says why nothing runs by itself until somebody resumes it; `compared_at` is the last consistency check.
     """

@@ -32,24 +32,33 @@ Values = Mapping[str, Any]
 PROFILE = ("name", "family_name", "given_name", "mail", "phone")
 JOB = ("company", "department", "position", "employee_number", "manager")
 MISSING = "no longer in the directory"
+DISABLED = "disabled in the directory"
+ACTIVE = "active in the directory"
+UNDONE = "undone"
+KEPT_OUT = "active in the directory, but disabled or deleted here by a person"
+# Causes of a state that a directory gave; only such a one is taken back by a directory.
+GIVEN = frozenset({MISSING, DISABLED, ACTIVE, UNDONE})
 PLACE = frozenset({"company", "department"})
 
 
 @dataclass(frozen=True, slots=True)
 class KnownUser:
     """What we hold of a source's account: `values` by the names of `PROFILE` and `JOB`, with `login`, `dn` and
-    `valid_until`; `groups` are immutable ids of the source's groups. `held` are fields that a source of higher
-    precedence says; `led` is false when such a source decides whether the identity is active. `missing_since`: when the
-    entry went; `alone` = no other source knows the identity."""
+    `valid_until`. `held` are fields that a source of higher precedence says; `led` is false when such a source decides
+    whether the identity is active. `missing_since`: when the entry went; `alone` = no other source knows the identity;
+    `kept_out` = it is not active because an administrator disabled it or because it was deleted, so no directory makes
+    it active."""
 
     user_id: UUID
     active: bool
-    values: Values
-    groups: frozenset[str] = frozenset()
+    values: dict[str, Any]
     held: frozenset[str] = frozenset()
     led: bool = True
     missing_since: datetime | None = None
     alone: bool = True
+    kept_out: bool = False
+    overtaken: Mapping[str, frozenset[str | None]] = field(default_factory=dict)
+    """By field, values that were changed here and that the directory may still say for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,8 @@ class KnownDirectory:
     """Folded logins of everybody outside this source."""
     numbers: Mapping[tuple[str, str], tuple[Other, str | None]] = field(default_factory=dict)
     """(company, employee number) → who has it, and the immutable id when it is an account of this source."""
+    members: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Group → who is directly in it, of `users`."""
     group_names: frozenset[str] = frozenset()
     """Names of groups outside this source."""
     unit_codes: frozenset[str] = frozenset()
@@ -289,6 +300,11 @@ def _nest(key: str, name: str, inside: set[str], before: frozenset[str], reason:
     if not add and not remove:
         return []
     return [Change("group_nest", key, name, reason, {"add": remove, "remove": add}, {"add": add, "remove": remove})]
+
+
+def is_kept_out(state: str, cause: str) -> bool:
+    """Whether an identity of this state is not active for another reason than that a directory said so."""
+    return state != "active" and not (state == "disabled" and cause in GIVEN)
 
 
 def end_of(value: datetime | None) -> str | None:

@@ -6,16 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from identity.directory.dn import normalise_or_empty
 from identity.directory.reader import DirectoryEntry, Reading
 from identity.directory.settings import DirectorySettings
-from identity.people.inputs import Code, Login, Plain, fold_login
+from identity.people.inputs import fold_login
+from identity.sync.fit import unfit
 from identity.sync.plan import (
+    ACTIVE,
+    DISABLED,
     JOB,
+    KEPT_OUT,
     MISSING,
     PLACE,
     PROFILE,
@@ -33,10 +36,8 @@ from identity.sync.plan import (
     parent_of,
 )
 
+_NOBODY = ("", "")
 LEFT = " who has left: a rehire is a person's decision"
-_LOGIN: TypeAdapter[str] = TypeAdapter(Login)
-_PLAIN: TypeAdapter[str] = TypeAdapter(Plain)
-_CODE: TypeAdapter[str] = TypeAdapter(Code)
 
 
 def make(reading: Reading, known: KnownDirectory, settings: DirectorySettings, now: datetime | None = None) -> SyncPlan:
@@ -114,15 +115,10 @@ class _People:
         self.staying = renamed + managers_first(others)
 
     def _memberships(self, entries: Iterable[DirectoryEntry], gone: Iterable[str]) -> None:
-        members: dict[str, set[str]] = defaultdict(set)
-        for key, user in self._known.users.items():
-            for group in user.groups:
-                members[group].add(key)
+        members, by_dn = self._known.members, self._found.by_dn
         for entry in entries:
-            before = members.get(entry.immutable_id, set())
-            after = {
-                self._found.by_dn[dn][1] for dn in entry.members if self._found.by_dn.get(dn, ("", ""))[0] == "user"
-            }
+            before = members.get(entry.immutable_id, frozenset())
+            after = {key for kind, key in map(by_dn.get, entry.members, repeat(_NOBODY)) if kind == "user"}
             for key in after - before:
                 self._joins[key].append(entry.immutable_id)
             for key in before - after:
@@ -176,7 +172,9 @@ class _People:
         fields = {
             name: value
             for name, value in values.items()
-            if (name in self._mapped or name == "dn") and name not in have.held
+            if (name in self._mapped or name == "dn")
+            and name not in have.held
+            and value not in have.overtaken.get(name, ())
         }
         before, after = difference(have.values, fields)
         for kind, chosen in (("user_move", PLACE & after.keys()), ("user_update", after.keys() - PLACE)):
@@ -186,12 +184,14 @@ class _People:
                 new = {name: after[name] for name in sorted(chosen)}
                 changes.append(Change(kind, key, login, reason, old, new))  # type: ignore[arg-type]
         if have.led and entry.disabled and have.active:
-            self.leaving.append(_state(key, login, "disabled in the directory", active=False))
-        elif have.led and not entry.disabled and not have.active:
-            changes.append(_state(key, login, "active in the directory", active=True))
+            self.leaving.append(_state(key, login, DISABLED, active=False))
+        elif have.led and not entry.disabled and not have.active and not have.kept_out:
+            changes.append(_state(key, login, ACTIVE, active=True))
         elif have.missing_since is not None:
             back = {"status": "missing"}, {"status": "present"}
             changes.append(Change("user_missing", key, login, "back in the directory", *back))
+        if have.led and not entry.disabled and have.kept_out:
+            self.conflicts.append(Change("conflict", key, login, KEPT_OUT, {}, {"state": "active"}))
         return changes + self._groups(key, login)
 
     def _new(self, entry: DirectoryEntry, values: Mapping[str, Any], login: str) -> list[Change]:
@@ -218,9 +218,9 @@ class _People:
         key, login = entry.immutable_id, values.get("login")
         if not login:
             return f"has no {self._names.login}"
-        unfit = _unfit(values, have.values if have else {})
-        if unfit:
-            return unfit
+        fault = unfit(values, have.values if have else {})
+        if fault:
+            return fault
         folded = fold_login(login)
         if self._logins.setdefault(folded, key) != key:
             return f"the login {login} stands twice"
@@ -356,35 +356,6 @@ def _manager(found: Directory, said: str | None) -> str | None:
         return None
     kind, key = found.by_dn.get(normalise_or_empty(said), ("", ""))
     return key if kind == "user" else None
-
-
-def _unfit(values: Mapping[str, Any], held: Mapping[str, Any]) -> str | None:
-    """The first field whose value we cannot hold; what we hold already needs no second look."""
-    for name, value in values.items():
-        if value == held.get(name):
-            continue
-        if value is None or name in {"dn", "valid_until", "manager"} or (value.isascii() and value.isalnum()):
-            if name == "login" and value is not None:
-                fault = _fault(_LOGIN, value)
-                if fault:
-                    return f"login {value!r}: {fault}"
-            continue
-        adapter = _ADAPTERS.get(name, _PLAIN)
-        fault = _fault(adapter, value)
-        if fault:
-            return f"{name} {value[:64]!r}: {fault}"
-    return None
-
-
-_ADAPTERS = {"login": _LOGIN, "company": _CODE, "department": _CODE, "employee_number": _CODE}
-
-
-def _fault(adapter: TypeAdapter[str], value: str) -> str | None:
-    try:
-        adapter.validate_python(value)
-    except ValidationError as error:
-        return error.errors()[0]["msg"].removeprefix("Value error, ")
-    return None
 
 
 def _state(key: str, title: str, reason: str, *, active: bool) -> Change:

@@ -15,11 +15,13 @@ from identity.core.record import Actor, Record
 from identity.core.unit import Unit, Units
 from identity.directory.models import DirectorySource
 from identity.people.models import User
+from identity.people.service import current_state
 from identity.roles.service_administrators import is_administrator
 from identity.sync.known import load_known
 from identity.sync.models import SyncChange, SyncDecision, SyncRun
-from identity.sync.plan import Change, KnownDirectory
-from identity.sync.run import Only, apply_stored, run_source, supersede_cursor
+from identity.sync.only import Only
+from identity.sync.plan import UNDONE, Change, KnownDirectory
+from identity.sync.run import apply_stored, run_source, supersede_cursor
 from identity.sync.work import Outcome, find_source, guarded, reopened, state_of, store, work_on
 
 APPROVABLE = timedelta(hours=24)
@@ -129,7 +131,7 @@ def inverse(done: Sequence[Any], known: KnownDirectory) -> tuple[Change, ...]:
         if one.kind == "user_add":
             joined = {"add": one.after["groups"], "remove": []}
             left = {"add": [], "remove": one.after["groups"]}
-            found.append(Change("user_groups", one.immutable_id, one.title, "undone", joined, left))
+            found.append(Change("user_groups", one.immutable_id, one.title, UNDONE, joined, left))
             before, after = {"state": "active"}, {"state": "disabled"}
         elif one.kind == "department_add":
             before, after = {"active": True}, {"active": False}
@@ -141,7 +143,7 @@ def inverse(done: Sequence[Any], known: KnownDirectory) -> tuple[Change, ...]:
             after = {name: value for name, value in after.items() if name not in moved}
             before = {name: before[name] for name in after}
         if after:
-            found.append(Change(kind, one.immutable_id, one.title, "undone", before, after))  # type: ignore[arg-type]
+            found.append(Change(kind, one.immutable_id, one.title, UNDONE, before, after))  # type: ignore[arg-type]
     order = ("department", "group", "conflict", "user", "nest")
     return tuple(sorted(found, key=lambda change: order.index(_place(change.kind))))
 
@@ -176,7 +178,8 @@ def resume(units: Units, code: str, actor: Actor, reason: str, reference: str | 
 
 def decide(unit: Unit, code: str, immutable_id: str, action: str, login: str | None, reason: str) -> None:
     """What the next run does with an entry in conflict: `link` it to the identity of this login, make a `new` one, or
-    `ignore` it. Raises `Invalid` for another action, `NotFound` for an unknown login, `Refused` for administrators."""
+    `ignore` it. Raises `Invalid` for another action, `NotFound` for an unknown login, `Conflict` for a deleted
+    identity, `Refused` for administrators."""
     unit.require("run", "sync", code)
     source = find_source(unit, code)
     user_id = None
@@ -186,6 +189,9 @@ def decide(unit: Unit, code: str, immutable_id: str, action: str, login: str | N
         user_id = unit.db.execute(select(User.id).where(User.login == login)).scalar_one_or_none()
         if user_id is None:
             raise NotFound(f"There is no user {login!r}.")
+        state = current_state(unit, user_id)
+        if state is None or state.state == "deleted":
+            raise Conflict("A deleted identity is not linked to a directory.", code="user_deleted")
         if is_administrator(unit, user_id):
             raise Refused(
                 "An administrator is not linked to a directory, whose password would then open the console.",

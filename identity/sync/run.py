@@ -8,39 +8,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
 from sqlalchemy import delete, select, update
 
+from identity.core.cycles import seldom
 from identity.core.lease import renew
 from identity.core.record import Actor
 from identity.core.unit import Unit, Units
 from identity.directory.factory import open_directory
-from identity.directory.reader import Reading
+from identity.directory.reader import Cursor, Reading
 from identity.directory.settings import DirectorySettings
 from identity.directory.transform import Transformer
 from identity.sync import guard
 from identity.sync.apply import Applier, Progress
 from identity.sync.effects import Effects, effects_of
-from identity.sync.known import load_known, scope_of
+from identity.sync.known import count_accounts, load_known, scope_of
 from identity.sync.models import SyncChange, SyncRun, SyncState
-from identity.sync.plan import Change, SyncPlan
+from identity.sync.only import Only, known_as, read_only, with_left
+from identity.sync.plan import SyncPlan
 from identity.sync.plan_users import make
 from identity.sync.work import LEASE_S, Outcome, Work, cursor_of, end_run, guarded, store, work_on
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
-    """What a run is limited to: one login, or these entries."""
+class Seen:
+    """What was read a moment ago of what changed since `cursor`; it holds as long as the source is still there."""
 
-    login: str | None = None
-    entries: frozenset[str] = frozenset()
-
-    def has(self, change: Change) -> bool:
-        return change.title == self.login or change.immutable_id in self.entries
+    cursor: Cursor
+    reading: Reading
 
 
 def run_source(
@@ -49,32 +48,54 @@ def run_source(
     actor: Actor,
     *,
     mode: str = "apply",
-    full: bool = False,
+    full: bool | None = None,
     only: Only | None = None,
     reason: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run one source now. Mode `apply` applies the plan, `dry_run` only shows it, `check` compares everything and tells
-    the drift. `full` reads everything, though the directory could say what changed; `only` limits the plan. `progress`
-    is called with each stage and, while applying, with how far it is.
+    the drift. `full`: everything is read, though the directory could say what changed; False = what changed, though
+    everything is due; None = as is due. `only` limits the run. `progress` is called with each stage and, while
+    applying, with how far it is.
 
     Raises `NotFound` for an unknown source and `Conflict` while another run of it is under way.
     """
     with work_on(units, code, actor, mode, reason, progress) as work:
-        return guarded(work, lambda: _run(work, mode, full=full or mode == "check", only=only))
+        return guarded(work, lambda: _run(work, mode, full=True if mode == "check" else full, only=only))
 
 
-def _run(work: Work, mode: str, *, full: bool, only: Only | None) -> Outcome:
+def run_on(
+    units: Units,
+    code: str,
+    actor: Actor,
+    seen: Seen | None,
+    *,
+    full: bool | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """As `run_source`; what was `seen` from where the run reads on is not read again."""
+    with work_on(units, code, actor, "apply", None, progress) as work:
+        return guarded(work, lambda: _run(work, "apply", full=full, seen=seen))
+
+
+@seldom()
+def _run(work: Work, mode: str, *, full: bool | None, only: Only | None = None, seen: Seen | None = None) -> Outcome:
     _finish_killed(work)
+    work.partial = only is not None
     transformer = Transformer(DirectorySettings.load(work.source.kind, work.source.settings))
     settings = transformer.settings
     with work.stage("read"):
-        directory = open_directory(work.source.kind, work.source.settings, work.source.secret_ref)
         with work.units.open(work.actor, write=False) as unit:
-            cursor = None if full or only else cursor_of(unit, work.source, settings)
-        reading = transformer.apply(directory.read(cursor))
+            cursor = None if full or only else cursor_of(unit, work.source, settings, delta=full is False)
+            known = known_as(unit.db.connection(), work.source.id, only) if only else None
+        if seen is not None and seen.cursor == cursor:
+            reading = seen.reading
+        else:
+            directory = open_directory(work.source.kind, work.source.settings, work.source.secret_ref)
+            found = read_only(directory, settings, known) if only else directory.read(cursor)
+            reading = transformer.apply(found)
     with work.stage("plan"):
-        plan, hold, effects = _plan(work, settings, reading, only)
+        plan, hold, effects = _plan(work, settings, reading, known or only)
     shown_only = mode == "dry_run" or (mode == "check" and not (work.source.check_repairs or not plan.changes))
     state, counts = "planned" if shown_only else "held" if hold else "applying", plan.counts
     digest = digest_of(plan)
@@ -95,12 +116,18 @@ def _plan(
 ) -> tuple[SyncPlan, list[str], Effects]:
     with work.units.open(work.actor, write=False) as unit:
         connection = unit.db.connection()
-        known = load_known(connection, work.source.id, scope_of(reading, settings))
+        scope = scope_of(reading, settings)
+        if only is not None and scope is not None:
+            # Of the groups only the members that were read count.
+            reading, scope = with_left(connection, work.source.id, only, reading), replace(scope, groups=frozenset())
+        known = load_known(connection, work.source.id, scope)
         guard.check_reading(reading, known)
         plan = make(reading, known, settings, unit.now)
         if only is not None:
             plan = SyncPlan(tuple(one for one in plan.changes if only.has(one)), plan.entries)
         effects = effects_of(connection, plan, known)
+        if not reading.complete and guard.asks_for_totals(plan, settings):
+            known = replace(known, accounts=count_accounts(connection, work.source.id))
     return plan, guard.check(plan, known, settings), effects
 
 
@@ -108,9 +135,9 @@ def apply_stored(work: Work, counts: Mapping[str, int]) -> Outcome:
     """Apply the run's stored plan from where it is; the run ends as applied."""
     with work.stage("apply"):
         applier = Applier(work.units, work.run_id, work.source.id, work.system, work.held, LEASE_S)
-        failed = applier.run(work.progress)
+        applier.run(work.progress)
     work.units.follow()
-    return end_run(work, "applied", counts, None, failed)
+    return end_run(work, "applied", counts, None)
 
 
 def _finish_killed(work: Work) -> None:

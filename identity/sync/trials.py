@@ -13,6 +13,7 @@ from identity.directory.models import DirectorySource
 from identity.directory.probe import Probe, probe
 from identity.directory.settings import DirectorySettings, Transform
 from identity.directory.transform import FIELDS, Transformer, try_one
+from identity.directory.writable import written_fields
 from identity.sync.plan import end_of
 
 USER_FIELDS = tuple(name for name in FIELDS if not name.startswith(("group_", "department_")))
@@ -63,7 +64,8 @@ def probe_source(source: DirectorySource) -> Probe:
     settings = DirectorySettings.load(source.kind, source.settings)
     directory = open_directory(source.kind, source.settings, source.secret_ref)
     try:
-        return probe(settings, read_secret(source.secret_ref) if source.secret_ref else "", directory)
+        secret = read_secret(source.secret_ref) if source.secret_ref else ""
+        return probe(settings, secret, directory, written_fields(settings, source.write_back))
     finally:
         directory.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from identity.core.db import Database
 from identity.core.errors import TesseraError
-from identity.directory.factory import open_directory, read_secret
+from identity.directory.kept import KeptDirectories
 from identity.directory.models import DirectorySource
 from identity.directory.reader import Directory
 from identity.sync.models import BindFailure
@@ -33,12 +32,11 @@ class Verifiers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.Lock()
-        self._open: dict[UUID, tuple[tuple[Any, ...], Directory]] = {}
+        self._directories = KeptDirectories()
 
     def __call__(self, account: _Account, password: str) -> str:
-        """The directory's answer; `unavailable` when it cannot be asked, `locked` when one failure more could lock
-        the account there (two are left for its owner)."""
+        """The directory's answer; `unavailable` when it cannot be asked, `held_back` when it is not asked because one
+        failure more could lock the account there (two are left for its owner)."""
         return self._ask(account, lambda directory: directory.bind(account.dn, account.immutable_id, password))
 
     def change(self, account: _Account, old: str, new: str) -> str:
@@ -69,10 +67,10 @@ class Verifiers:
         if row is None:
             return "unavailable"
         try:
-            directory = self._directory(row)
+            directory = self._directories.of(row.id, row.kind, row.settings, row.secret_ref)
             threshold, window_s = directory.lockout()
             if threshold and self._failures(account, window_s) >= max(1, threshold - 2):
-                return "locked"
+                return "held_back"
             result = question(directory)
         except TesseraError:
             return "unavailable"
@@ -84,22 +82,7 @@ class Verifiers:
 
     def close(self) -> None:
         """End what the directories keep open."""
-        with self._lock:
-            for _, directory in self._open.values():
-                directory.close()
-            self._open.clear()
-
-    def _directory(self, row: Any) -> Directory:
-        """The source's directory with its kept connections; made anew when its settings or its secret changed."""
-        made_of = (row.kind, row.settings, row.secret_ref, read_secret(row.secret_ref) if row.secret_ref else "")
-        with self._lock:
-            known = self._open.get(row.id)
-            if known is None or known[0] != made_of:
-                if known is not None:
-                    known[1].close()
-                known = made_of, open_directory(row.kind, row.settings, row.secret_ref)
-                self._open[row.id] = known
-            return known[1]
+        self._directories.close()
 
     def _failures(self, account: _Account, window_s: int) -> int:
         since = datetime.now(UTC) - timedelta(seconds=window_s)

@@ -57,6 +57,8 @@ class Work:
     held: Held
     progress: Progress | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    partial: bool = False
+    """A run of a few entries says nothing about how far the source is."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -130,7 +132,7 @@ def guarded(work: Work, act: Callable[[], Outcome]) -> Outcome:
         raise
 
 
-def end_run(work: Work, state: str, counts: Mapping[str, int], error: str | None, failed: int = 0) -> Outcome:
+def end_run(work: Work, state: str, counts: Mapping[str, int], error: str | None) -> Outcome:
     """The run is over, in this state."""
     kinds = {"failed": Kind.SYNC_FAILED, "held": Kind.SYNC_HELD}
     with work.units.open(work.actor) as unit:
@@ -140,7 +142,8 @@ def end_run(work: Work, state: str, counts: Mapping[str, int], error: str | None
         run.finished_at, run.error = unit.now, error
         run.timings = {**run.timings, **work.timings}
         run.facts_revision = current_revision(unit.db)
-        _note_state(unit, work.source, run, state)
+        if not work.partial:
+            _note_state(unit, work.source, run, state)
         data = {"run": str(work.run_id), "state": state, "counts": dict(counts), "error": error, "failed": run.failed}
         unit.record(_record(kinds.get(state, Kind.SYNC_FINISHED), work.source, data))
         failed = run.failed
@@ -159,8 +162,11 @@ def _note_state(unit: Unit, source: DirectorySource, run: SyncRun, state: str) -
         return
     row.failures, row.success_at = 0, unit.now
     row.fingerprint = fingerprint(source)
-    row.cursor = run.cursor if not run.failed else {}
-    if run.complete and run.cursor:
+    row.cursor = run.cursor
+    if run.failed:
+        # What could not be made is met again only when everything is read again.
+        row.full_at = None
+    elif run.complete and run.cursor:
         row.full_at = unit.now
 
 
@@ -186,14 +192,15 @@ def fingerprint(source: DirectorySource) -> str:
     return hashlib.sha256(orjson.dumps([source.kind, source.settings], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def cursor_of(unit: Unit, source: DirectorySource, settings: DirectorySettings) -> Mapping[str, str] | None:
-    """Where to read on from, unless everything is due or the settings have changed."""
+def cursor_of(
+    unit: Unit, source: DirectorySource, settings: DirectorySettings, *, delta: bool = False
+) -> Mapping[str, str] | None:
+    """Where to read on from, unless the settings have changed or everything is due, which may wait for `delta`."""
     state = unit.db.get(SyncState, source.id)
     if state is None or not state.cursor or state.fingerprint != fingerprint(source):
         return None
-    if state.full_at is None or unit.now - state.full_at >= timedelta(seconds=settings.full_every_s):
-        return None
-    return dict(state.cursor)
+    due = state.full_at is None or unit.now - state.full_at >= timedelta(seconds=settings.full_every_s)
+    return dict(state.cursor) if delta or not due else None
 
 
 def store(work: Work, changes: tuple[Change, ...]) -> None:

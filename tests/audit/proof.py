@@ -8,24 +8,30 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Connection, create_engine, delete, insert, select, text
 
 from identity.audit.findings import Report
+from identity.audit.kinds import Kind
 from identity.audit.merkle import leaf_hash
 from identity.audit.models import AuditLeaf, AuditNode, AuditRecord, AuditSeal
-from identity.audit.note import Head
+from identity.audit.note import Head, open_note
 from identity.audit.outside import leaf_log, outside
 from identity.audit.recorder import Recorder
 from identity.audit.seal import Sealer
+from identity.audit.testimony import Evidence
 from identity.audit.tree import Tiles
-from identity.audit.verify import Evidence, verify
+from identity.audit.verify import verify
 from identity.core.db import engine_options, prepare_engine
 from identity.core.feed import Feed
 from identity.core.record import Actor, Record
 from identity.core.settings import Settings
 from identity.core.unit import Units
 from identity.keys.seal import load_seal_keys
+from tests.payloads import misfits
 from tests.world import World
+
+ENDINGS = ("/tombstone", "/restored")
 
 
 def no_mail(subject: str, text: str) -> None:
@@ -72,6 +78,14 @@ class Proof:
                     made.append(one.id)
         return made
 
+    def told(self, kind: Kind) -> list[dict[str, Any]]:
+        """The records of this kind, which are as it declares, in their order."""
+        with self.world.database.read() as connection:
+            bodies = connection.execute(select(AuditRecord.body).order_by(AuditRecord.id)).scalars().all()
+        found = [one for one in (orjson.loads(bytes(body)) for body in bodies) if one["kind"] == kind]
+        assert misfits(found) == []
+        return found
+
     def seal(self, now: datetime | None = None) -> Head:
         """Seal everything, sign a head, anchor it, and stop."""
         sealer = self.sealer()
@@ -80,9 +94,12 @@ class Proof:
         while sealer.seal(now):
             pass
         sealer.stop(now)
-        head = self.outside.file.last_head([one.key for one in self.keys])
-        assert head is not None
-        return head
+        return self.heads()[-1]
+
+    def heads(self) -> list[Head]:
+        """Those that were anchored, in their order."""
+        notes = [note for note in self.outside.file.notes() if not note.partition("\n")[0].endswith(ENDINGS)]
+        return [Head.parse(open_note(note, [one.key for one in self.keys])) for note in notes]
 
     def verify(self, notes: Sequence[str] | None = None, *, log: bool = True) -> Report:
         """Against what was anchored, as an auditor holds it."""

@@ -300,3 +300,5 @@ def test_a_gap_beyond_its_bound_is_seen_recorded_once_and_taken_back(proof: Proo
     assert not look(NOW + timedelta(seconds=660))
     assert not look(NOW + timedelta(seconds=690))
     assert told() == [Kind.ANCHOR_LATE, Kind.ANCHOR_RECOVERED]
+    [late, recovered] = [*proof.told(Kind.ANCHOR_LATE), *proof.told(Kind.ANCHOR_RECOVERED)]
+    assert (late["data"], recovered["data"]["bound_s"]) == ({"gap_s": 601, "bound_s": 600}, 600)

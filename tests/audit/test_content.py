@@ -114,6 +114,7 @@ def test_no_route_changes_or_removes_a_record(office: Console) -> None:
         if "audit" in rule.rule
     }
     assert found == {
+        ("POST", "/admin/audit/evidence"),
         ("POST", "/admin/audit/export"),
         ("POST", "/admin/audit/saved"),
         ("POST", "/admin/audit/saved/<uuid:search_id>/forget"),

@@ -31,7 +31,8 @@ def pack(proof: Proof, tmp_path: Path) -> Files:
     proof.seal()
     asked = Asked("auditor", datetime.now(UTC), "yearly audit\nwith a line break", "kind=people.user.created")
     with proof.world.database.read(consistent=True) as connection:
-        return build(connection, ids, asked, another_key(proof, tmp_path), [one.key for one in proof.keys])
+        files, _head = build(connection, ids, asked, another_key(proof, tmp_path), [one.key for one in proof.keys])
+    return files
 
 
 def check(files: Files, folder: Path, *options: str) -> tuple[int, str]:

@@ -11,8 +11,10 @@ from sqlalchemy import select
 from identity.audit import merkle
 from identity.audit.models import AuditRecord
 from identity.audit.note import Head, open_note
+from identity.audit.restored import Restored
 from identity.core.db import Database
 from tests.audit.proof import Proof
+from tests.audit.test_restored import state
 from tests.servers.templates import Templates
 from tests.world import COMPANY, World
 
@@ -52,6 +54,26 @@ def test_a_machine_reads_heads_and_proofs_that_hold(proof: Proof) -> None:
     told = get(proof, "consistency", first=str(old.size), second=str(new.size)).json
     path = [b64decode(one) for one in told["path"]]
     assert merkle.consistency_holds(old.size, old.root, new.size, new.root, path)
+
+
+def test_a_restoration_is_told_to_machines(proof: Proof) -> None:
+    proof.record(5)
+    proof.seal()
+    cut(proof, 2)
+    made = state(proof)
+    answer = get(proof, "heads").json
+    [told] = answer["restored"]
+    assert (told["epoch"], told["kept"], told["lost"], told["by"]) == (1, made.kept, 2, "Wang")
+    assert Restored.parse(open_note(told["note"], [key.key for key in proof.keys])) == made
+    proof.seal(made.at)
+    assert get(proof, "heads").json["heads"][0]["epoch"] == 1
+
+
+def cut(proof: Proof, count: int) -> None:
+    """The log without its last leaves and without heads, as an older state of the database has it."""
+    kept = proof.size() - count
+    seal, leaves = f"UPDATE audit_seal SET size = {kept}", f"DELETE FROM audit_leaf WHERE seq >= {kept}"
+    proof.tamper(leaves, seal, "DELETE FROM audit_anchor", "DELETE FROM audit_head")
 
 
 def test_whoever_may_not_read_the_proof_gets_nothing(proof: Proof) -> None:

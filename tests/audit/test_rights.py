@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,44 @@ def test_the_sealers_role_seals_and_the_apps_role_verifies(urls: dict[str, str],
     verified = runner.invoke(args=["identity", "verify-audit"])
     assert verified.exit_code == 0, verified.output
     assert "the audit holds" in verified.output
+
+    # A restore from a backup, as it leaves the leaves and the records; the sealer's role states it, no other could.
+    assert runner.invoke(args=["identity", "migrate"]).exit_code == 0
+    assert runner.invoke(args=["identity", "seal", "--once"]).exit_code == 0
+    superuser = make_url(urls["owner"]).set(username="postgres")
+    with create_engine(superuser, poolclass=NullPool).begin() as connection:
+        for statement in CUT:
+            connection.execute(text(statement))
+    stopped = runner.invoke(args=["identity", "seal", "--once"])
+    assert stopped.exit_code == 1
+    assert "audit-restored" in stopped.output
+    words = ["identity", "audit-restored", "--by", "王五", "--reason", "disk failure", "--reference", "CHG-9"]
+    assert "needs a zone" in runner.invoke(args=[*words, "--backup", "2026-01-31T02:00"]).output
+    now = datetime.now(UTC).isoformat()
+    looked = runner.invoke(args=[*words, "--backup", now, "--dry-run"])
+    assert looked.output.startswith("would state: restored at "), looked.output
+    assert runner.invoke(args=["identity", "verify-audit"]).exit_code == 1
+    stated = runner.invoke(args=[*words, "--backup", now])
+    assert stated.exit_code == 0, stated.output
+    assert runner.invoke(args=[*words, "--backup", now]).exit_code == 1, "nothing is lost any more"
+    assert runner.invoke(args=["identity", "seal", "--once"]).exit_code == 0
+    verified = runner.invoke(args=["identity", "verify-audit"])
+    assert verified.exit_code == 0, verified.output
+    assert "by 王五: 2 records are lost" in verified.output
+    assert "the audit holds, but for the 2 records that 1 stated restorations lost" in verified.output
     app.extensions["tessera"][Database].engine.dispose()
+
+
+# What a state before the last two records looks like.
+CUT = (
+    "SET LOCAL session_replication_role = replica",
+    "CREATE TEMP TABLE lost ON COMMIT DROP AS SELECT record_id, seq FROM audit_leaf ORDER BY seq DESC LIMIT 2",
+    "DELETE FROM audit_record WHERE id IN (SELECT record_id FROM lost)",
+    "DELETE FROM audit_leaf WHERE seq IN (SELECT seq FROM lost)",
+    "DELETE FROM audit_anchor WHERE size = (SELECT max(size) FROM audit_head)",
+    "DELETE FROM audit_head WHERE size = (SELECT max(size) FROM audit_head)",
+    "UPDATE audit_seal SET size = size - 2",
+)
 
 
 LEAF = (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from identity.audit.models import AuditAnchor, AuditHead, AuditLeaf, AuditRecord
+from identity.audit.models import AuditAnchor, AuditHead, AuditLeaf, AuditRecord, AuditSeal
 from identity.audit.note import Head, open_note, stored_note
 from identity.core.errors import Conflict, Stale
 from identity.core.record import Record
@@ -30,6 +30,11 @@ def leaves(proof: Proof) -> list[tuple[int, str]]:
             (row[0], str(row[1]))
             for row in connection.execute(select(AuditLeaf.seq, AuditLeaf.record_id).order_by(AuditLeaf.seq))
         ]
+
+
+def sealed_to(proof: Proof) -> datetime | None:
+    with proof.world.database.read() as connection:
+        return connection.execute(select(AuditSeal.sealed_to)).scalar_one()
 
 
 def records(proof: Proof) -> set[str]:
@@ -70,7 +75,7 @@ def test_the_note_of_a_head_is_in_the_file_and_opens_with_the_public_key(proof: 
     with proof.world.database.read() as connection:
         row = connection.execute(select(AuditHead.__table__)).one()
         anchored = connection.execute(select(AuditAnchor.target, AuditAnchor.size)).all()
-    assert stored_note(row.size, row.root, row.at, row.signature) == (head, note)
+    assert stored_note(row) == (head, note)
     assert row.anchored_at == NOW
     assert anchored == [("file", head.size)]
 
@@ -93,11 +98,13 @@ def test_an_open_transaction_holds_back_what_came_after_it_and_loses_nothing(pro
             )
             proof.record(2)
             before = len(leaves(proof))
-            sealer.seal(NOW)
+            sealer.seal(NOW + timedelta(seconds=60))
             assert len(leaves(proof)) == before
+            assert sealed_to(proof) == NOW, "what came since waits"
             slow.commit()
-    sealer.seal(NOW)
+    sealer.seal(NOW + timedelta(seconds=61))
     assert sealed_whole(proof)
+    assert sealed_to(proof) == NOW + timedelta(seconds=61)
 
 
 @pytest.mark.case("AU-07")

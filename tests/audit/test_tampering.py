@@ -118,6 +118,24 @@ def test_a_row_whose_columns_are_not_its_bodys_is_found(sealed: Proof, column: s
     assert (report.first.what, report.first.seq, report.first.record_id) == ("columns", BAD, record_id)
 
 
+def test_a_row_under_another_id_than_its_bodys_is_found(sealed: Proof) -> None:
+    record_id, _ = sealed.leaf(BAD)
+    key, other = sealed.key(record_id), UUID(int=record_id.int ^ 1)
+    sealed.tamper(
+        f"UPDATE audit_record SET id = '{sealed.key(other)}' WHERE id = '{key}'",
+        f"UPDATE audit_leaf SET record_id = '{sealed.key(other)}' WHERE record_id = '{key}'",
+    )
+    report = sealed.verify(log=False)
+    assert [(one.what, one.seq, one.record_id) for one in report.findings] == [("columns", BAD, other)]
+
+
+def test_a_leaf_whose_hash_is_none_spoils_no_neighbours(sealed: Proof) -> None:
+    record_id, _ = sealed.leaf(BAD)
+    sealed.tamper(f"UPDATE audit_leaf SET leaf_hash = substr(leaf_hash, 1, 31) WHERE seq = {BAD}")
+    report = sealed.verify()
+    assert {(one.what, one.seq, one.record_id) for one in report.findings} == {("changed", BAD, record_id)}
+
+
 def test_a_time_beyond_every_calendar_is_found(sealed: Proof) -> None:
     record_id, _ = sealed.leaf(BAD)
     key, far = sealed.key(record_id), "9223372036854775807" if sealed.world.database.is_sqlite else "'infinity'"

@@ -35,6 +35,20 @@ def test_the_same_document_again_changes_nothing(world: World, tmp_path: Path) -
     assert applied(world, Document.model_validate(with_files(COMPANY)), tmp_path) == ()
 
 
+def test_what_a_later_document_says_otherwise_is_changed_and_recorded_with_both(world: World, tmp_path: Path) -> None:
+    [employee, *others] = COMPANY["roles"]
+    alarm = {"rule": "brute-force", "threshold": 7}
+    changed = {**COMPANY, "roles": [{**employee, "title": "Member of staff"}, *others], "alarms": [alarm]}
+    document = Document.model_validate(with_files(changed))
+    lines = applied(world, document, tmp_path)
+    assert len(lines) == 2
+    told = {one["kind"]: one for one in world.records()}
+    role, rule = told["roles.role.changed"], told["alarms.rule.changed"]
+    assert (role["before"]["title"], role["after"]["title"]) == ("Employee", "Member of staff")
+    assert (rule["resource_id"], rule["after"]["threshold"]) == ("brute-force", 7)
+    assert applied(world, document, tmp_path) == ()
+
+
 def test_the_demo_company_applies_exports_and_applies_again(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +122,7 @@ def test_a_file_never_widens_an_installation_that_has_administrators(world: Worl
         ("mappings: [{role: 'a:b'}]", "exactly one"),
         ("permissions: [{role: 'a:b', type: x, actions: [y], condition: 5}]", "permissions.0.condition"),
         ("applications: [{code: a, name: A, oidc: [{client_id: a, redirect_uris: ['javascript:x']}]}]", "redirect"),
+        ("directories: [{code: a, name: A, kind: ldif, settings: {path: a.ldif}, live: true}]", "no live"),
     ],
 )
 def test_a_wrong_document_is_refused_by_the_name_of_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:

@@ -262,6 +262,7 @@ def test_no_nonce_twice_and_no_value_in_another_place() -> None:
 
 @pytest.mark.case("KY-08", "KY-09")
 def test_each_purpose_has_a_key_of_its_own_of_sufficient_size(world: World) -> None:
+    published = (world.call("GET", "/oauth/jwks").json or {})["keys"]
     keyring: Keyring = world.things[Keyring]
     saml = keyring.certificate_keys("saml-sign")
     private = load_pem_private_key(saml[0].private_pem, None)
@@ -269,7 +270,6 @@ def test_each_purpose_has_a_key_of_its_own_of_sufficient_size(world: World) -> N
     assert private.key_size >= 2_048
     certificate = x509.load_pem_x509_certificate(saml[0].certificate_pem.encode())
     assert certificate.public_key() == private.public_key()
-    published = (world.call("GET", "/oauth/jwks").json or {})["keys"]
     moduli = [key["n"] for key in published if key["kty"] == "RSA"]
     number = private.public_key().public_numbers().n
     own = base64.urlsafe_b64encode(number.to_bytes(256, "big")).rstrip(b"=").decode()

@@ -17,10 +17,11 @@ from identity.configuration.document import Document
 from identity.core.errors import Conflict, Refused
 from identity.core.record import Actor
 from identity.login.authenticate import set_password
-from identity.people.inputs import NewUser, Profile
+from identity.people.inputs import EmploymentInput, GroupInput, NewUser, OrgUnitInput, Profile
 from identity.people.models import User
 from identity.people.service import create_user, set_user_state
-from identity.people.service_groups import change_children, change_members, get_group
+from identity.people.service_groups import change_children, change_members, get_group, put_group
+from identity.people.service_org import get_org_unit, put_employment, put_org_unit, put_position
 from identity.roles.inputs import AssignmentInput, InheritanceInput, MappingInput, MitigationInput
 from identity.roles.models import HeldGain
 from identity.roles.service_assignments import assign, bootstrap_administrator
@@ -38,6 +39,7 @@ TOWN: dict[str, Any] = {
     "roles": [
         *({"application": "expense", "name": name, "title": name} for name in ("cashier", "head", "maker", "checker")),
         {"application": "erp", "name": "accounting", "title": "accounting"},
+        {"name": "payer", "title": "payer"},
     ],
     "permissions": [
         {"role": "expense:cashier", "type": "claim", "actions": ["pay"]},
@@ -117,6 +119,40 @@ def test_no_path_joins_separated_duties_of_two_applications(town: World) -> None
     with pytest.raises(Conflict, match="Ann"):
         town.join(second, "accountants")
     assert roles_of(town, ann) == {"expense:cashier"}
+
+
+@pytest.mark.case("AZ-11")
+def test_a_duty_is_found_from_wherever_it_comes(town: World) -> None:
+    ann = town.person("ann", "team")
+    with town.unit() as unit:
+        put_org_unit(unit, OrgUnitInput(code="C1", name="C1", kind="company", currency="CNY"))
+        for code, above in (("HQ", "C1"), ("PAY", "HQ")):
+            put_org_unit(
+                unit, OrgUnitInput(code=code, name=code, kind="department", parent_code=above, company_code="C1")
+            )
+        put_position(unit, "Teller")
+    both = ("expense:cashier", "erp:accounting")
+    ways = (("business_role", "business:payer"), ("position", "Teller"), ("unit", "HQ"))
+    rows = [MappingInput(source_kind=kind, source=source, role=role) for kind, source in ways for role in both]  # type: ignore[arg-type]
+    change(town, mappings=[MappingInput(source_kind="group", source="payers", role="business:payer"), *rows])
+    with pytest.raises(Conflict, match="Ann: P13"):
+        town.join(ann, "payers")
+    with town.unit() as unit:
+        squad, hall = (put_group(unit, GroupInput(name=name, display_name=name)).id for name in ("squad", "hall"))
+        change_children(unit, squad, add=[get_group(unit, "team").id])
+        change_children(unit, hall, add=[squad])
+        put_group(unit, GroupInput(name="payers", display_name="payers"))
+    with pytest.raises(Conflict, match="Ann: P13"), town.unit() as unit:
+        change_children(unit, get_group(unit, "payers").id, add=[hall])
+    for place in ({"position": "Teller"}, {"org_unit_code": "PAY"}):
+        with pytest.raises(Conflict, match="Ann: P13"), town.unit() as unit:
+            put_employment(unit, ann, EmploymentInput(company_code="C1", **place))
+    with town.unit() as unit:
+        put_employment(unit, ann, EmploymentInput(company_code="C1"))
+        company = get_org_unit(unit, "C1").id
+        assign(unit, AssignmentInput(holder_kind="unit", holder_id=company, role=both[0]))
+    with pytest.raises(Conflict, match="Ann: P13"), town.unit() as unit:
+        assign(unit, AssignmentInput(holder_kind="unit", holder_id=company, role=both[1]))
 
 
 @pytest.mark.case("AZ-11")

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,9 @@ PASSWORD = "Tessera-demo-2026"
 class Site:
     """Runs while the context is open. The demo company as in production: TLS, no demo mode, second factors."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, system_administrators: Sequence[str] = ()) -> None:
+        """With these system administrators beside those of the demo."""
+        self._more = system_administrators
         self.folder = folder
         self.port = free_port()
         self.tls = certificates.make(folder, (SSO, CONSOLE, EXPENSE, OA))
@@ -92,7 +95,7 @@ class Site:
         self._start([sys.executable, "-m", "flask", "--app", "wsgi", "identity", "worker"])
         self.expense.start()
         self.oa.start()
-        for _ in range(300):
+        for _ in range(1_200):
             try:
                 if self.call("GET", "/readyz").status_code == 200:
                     return self
@@ -145,6 +148,8 @@ class Site:
         company: dict[str, Any] = yaml.safe_load((demo / "company.yaml").read_text(encoding="utf-8"))
         company["directories"][0]["settings"]["path"] = str(shutil.copy(demo / "company.ldif", self.folder))
         company["directories"][0]["interval_s"] = 86_400
+        system = company["administrators"][0]
+        company["administrators"] += [{**system, "login": login, "name": login} for login in self._more]
         apps = {one["code"]: one for one in company["applications"]}
         expense, oa = apps["expense"], apps["oa"]
         expense["home_url"] = f"https://{EXPENSE}/"

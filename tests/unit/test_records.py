@@ -16,6 +16,8 @@ STEPS = {
     "rebuild_closure": "put_org_unit",
     "save_version": "publish",
     "see_accounts": "what a source was seen to say; what changed by it is recorded by its service",
+    "queue": "update_profile",
+    "forget_written": "delete_identities",
     "ensure_console_role": "bootstrap_administrator",
 }
 

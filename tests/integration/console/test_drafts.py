@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from identity.access.checks import carry_out_waiting
+from identity.access.checks import carry_out_waiting, forget_rows
 from identity.access.decide import Access
 from identity.audit.csv import BOM
+from identity.core.unit import Units
 from identity.roles.inputs import PermissionInput
 from identity.roles.service_policy import change_rules, load_rules, version_in_force
 from tests.integration.console.conftest import Console, Visitor
@@ -197,6 +198,25 @@ def test_recorded_decisions_that_would_flip_are_listed_with_what_was_replayed(co
     assert page.count("deny → permit</span>") >= 5
     assert "recorded decisions of the period were replayed" in page
     assert "no_permission" in page
+    assert step(admin, address, "discard", **WHY) == 303
+
+
+def test_who_gains_and_loses_is_kept_for_a_while_and_while_somebody_must_look_at_it(console: Console) -> None:
+    admin = console.visitor("secadmin")
+    answer = admin.post("/admin/policy/checks", kind="compare", before="0", to=str(in_force(console)))
+    ended = answer.headers["Location"]
+    address = begin(admin, "Waits for long")
+    assert step(admin, address, "edit", **{**AUDITOR, "action": "wait"}) == 303
+    waits = compared(admin, address)
+    forget_rows(console.things[Units], datetime.now(UTC) + timedelta(days=89))
+    assert "zhang" in admin.get(ended).text
+    forget_rows(console.things[Units], datetime.now(UTC) + timedelta(days=91))
+    page = admin.get(ended).text
+    assert "zhang" not in page
+    assert "The list was kept for 90 days" in page
+    assert "Nobody gains or loses anything" not in page
+    assert ">Gains<" in page
+    assert "zhang" in admin.get(waits).text
     assert step(admin, address, "discard", **WHY) == 303
 
 

@@ -111,6 +111,10 @@ class LdifSource:
         self._groups[name] = (self._groups.get(name, (str(uuid.uuid4()),))[0], members)
         self.write()
 
+    def rename_group(self, name: str, new: str) -> None:
+        self._groups = {new if one == name else one: values for one, values in self._groups.items()}
+        self.write()
+
     def department(self, code: str, name: str, company: str | None = None, under: str | None = None) -> None:
         dn = f"ou={code},{self._units[under][0] if under else UNITS}"
         self._units[code] = (dn, name, company)

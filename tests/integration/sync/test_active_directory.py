@@ -146,3 +146,6 @@ def test_every_code_of_a_refused_bind_has_its_meaning(code: str, meaning: str) -
     assert judge({"result": 49, "message": message}) == meaning
     assert judge({"result": 49, "message": ""}) == "wrong_password"
     assert judge({"result": 51, "message": message}) == "unavailable"
+    assert judge({"result": 52, "message": message}) == "unavailable"
+    assert judge({"result": 53, "message": message}) == "unwilling"
+    assert judge({"result": 19, "message": message}) == "unwilling"

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from identity.login.models import LoginFailure
+from identity.sync.models import BindFailure
 from tests.integration.sync.company import Company
 from tests.servers.slapd import SUFFIX
 from tests.world import PASSWORD, Browser
@@ -52,12 +53,14 @@ def expired(company: Company) -> Company:
     return company
 
 
-def change(browser: Browser, page: TestResponse, old: str = PASSWORD, new: str = NEW, again: str = "") -> TestResponse:
+def change(
+    browser: Browser, page: TestResponse, old: str = PASSWORD, new: str = NEW, again: str = "", login: str = ""
+) -> TestResponse:
     found = dict(re.findall(r'<input type="hidden" name="(csrf_token|tx)" value="([^"]*)"', page.text))
-    login = re.search(r'name="login" value="([^"]*)"', page.text)
-    assert login
+    shown = re.search(r'name="login" value="([^"]*)"', page.text)
+    assert shown
     form = {name: unescape(value) for name, value in found.items()}
-    form |= {"login": login[1], "old": old, "new": new, "again": again or new}
+    form |= {"login": login or shown[1], "old": old, "new": new, "again": again or new}
     return browser.follow(browser.client.post("/login/change", data=form, base_url=browser.base))
 
 
@@ -95,6 +98,33 @@ def test_a_wrong_old_password_and_a_bad_new_one_change_nothing(expired: Company)
     assert "another password" in change(browser, page, new=PASSWORD).text
     assert not is_in(browser)
     assert 'action="/login/change"' in expired.world.browser().sign_in("lisi").text, "the old one is still the one"
+
+
+@DIRECTORIES
+def test_a_password_that_need_not_be_changed_is_not_changed_here(expired: Company) -> None:
+    """Whoever found a password out could else take the account over before the second factor is asked for."""
+    browser = expired.world.browser()
+    page = browser.sign_in("lisi")
+    assert "is not right" in change(browser, page, login="wangwu").text
+    assert "is not right" in change(browser, page, login="wangwu", old="wrong").text
+    assert not is_in(browser)
+    refused = [one["reason"] for one in expired.world.records() if one["kind"] == "login.session.refused"]
+    assert refused[-2:] == ["not_due", "wrong_password"]
+    assert 'name="password"' in expired.world.browser().sign_in("wangwu", NEW).text
+    hers = expired.world.browser()
+    hers.sign_in("wangwu", PASSWORD)
+    assert is_in(hers), "the password is the old one"
+
+
+@DIRECTORIES
+def test_a_wrong_old_password_is_one_failure_for_the_directory(expired: Company) -> None:
+    more = {"bind_dn": SYNC} if expired.source.kind == "openldap" else {}
+    expired.configure(password_change=True, lockout_failures=9, **more)
+    browser = expired.world.browser()
+    page = browser.sign_in("lisi")
+    change(browser, page, old="wrong")
+    with expired.world.database.read() as connection:
+        assert connection.execute(select(BindFailure.count)).scalars().all() == [1]
 
 
 @DIRECTORIES

@@ -26,7 +26,8 @@ def probed(source: Any, folder: Path, secret: str | None = None, **settings: Any
     path = folder / "probe.secret"
     path.write_text(source.secret if secret is None else secret)
     parsed = DirectorySettings.load(source.kind, values)
-    return probe(parsed, path.read_text(), open_directory(source.kind, values, f"file:{path}"))
+    directory = open_directory(source.kind, values, f"file:{path}")
+    return probe(parsed, path.read_text(), directory, parsed.write_back or ())
 
 
 def failed(found: Probe) -> list[str]:
@@ -71,7 +72,7 @@ def test_what_a_directory_refuses_is_named_and_no_secret_is(tmp_path: Path) -> N
         ends_soon = next(one for one in wrong.steps if one.name == "certificate")
         assert (ends_soon.ok, int(ends_soon.detail) < 30) == (False, True)
         away = probed(source, tmp_path, urls=[source.slapd.tls_url.replace("1636", "1637"), slapd.tls_url])
-        assert failed(away) == ["reach", "read_group", "read_department"]
+        assert failed(away) == ["reach", "read_department", "read_group"]
         assert away.way == "syncrepl"
         elsewhere = probed(source, tmp_path, users_base="ou=nobody,dc=xinghe,dc=example")
         assert "read_user" in failed(elsewhere)
@@ -91,6 +92,9 @@ def test_an_account_with_few_rights_gets_the_way_that_they_allow(samba: Samba, t
         own = probed(source, tmp_path, PASSWORD, bind_dn=source.user_dn("reader"))
         assert failed(own) == []
         assert own.way in {"object-security", "usn-sweep"}
+        reader = {"bind_dn": source.user_dn("reader"), "write_back": ["mail"]}
+        assert failed(probed(source, tmp_path, PASSWORD, **reader)) == ["write"]
+        assert [one.ok for one in probed(source, tmp_path, write_back=["mail"]).steps if one.name == "write"] == [True]
         settings = DirectorySettings.load("active_directory", source.settings() | {"bind_dn": source.user_dn("reader")})
         directory = ActiveDirectory(settings, PASSWORD)
         first = directory.read()

@@ -5,17 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from identity.core.errors import Conflict
-from identity.core.lease import acquire, release
+from identity.core.lease import Lease, acquire, release
 from identity.core.record import Actor
+from identity.directory.factory import open_directory
+from identity.directory.models import DirectorySource
 from identity.sync import review
+from identity.sync.live import Watcher, look
 from identity.sync.models import SyncRun, SyncState
+from identity.sync.run import run_on
 from identity.sync.schedule import Scheduler
 from tests.integration.sync.company import Company
 
@@ -185,3 +190,116 @@ def test_a_live_directory_that_was_away_is_watched_again(staffed: Company, sched
     slapd.start()
     staffed.source.disable("user0")
     until(lambda: staffed.state("user0") == "disabled")
+
+
+@pytest.mark.parametrize(("source", "database_url"), [("slapd", "sqlite")], indirect=True)
+@pytest.mark.parametrize("why", ["it is held", "a change of it cannot be made"])
+def test_a_live_directory_whose_plan_is_not_all_done_is_read_whole_later_and_later(
+    staffed: Company, scheduler: Scheduler, why: str
+) -> None:
+    if why == "it is held":
+        staffed.configure(limits={"user_disable": {"count": 0, "percent": 0}})
+        staffed.source.disable("user0")
+    else:
+        staffed.source.add("user8", displayName="八", o="NOWHERE")
+    before = len(runs(staffed))
+    staffed.connect("hq", staffed.source, live=True, settings=settings_of(staffed))
+    scheduler.tick(datetime.now(UTC))
+    until(lambda: len(runs(staffed)) >= before + 3)
+    first, second, third = runs(staffed)[before : before + 3]
+    assert second.started_at - first.started_at >= timedelta(seconds=2)
+    assert third.started_at - second.started_at >= timedelta(seconds=4)
+
+
+def watch_after_many_tries(company: Company, scheduler: Scheduler) -> None:
+    """A watcher whose next rest is of five minutes."""
+    company.connect("hq", company.source, live=True, settings=settings_of(company))
+    watcher = Watcher(company.world.units, "hq")
+    watcher._failures = 9
+    scheduler._watchers["hq"] = watcher
+    watcher.start()
+
+
+@pytest.mark.parametrize(("source", "database_url"), [("slapd", "sqlite")], indirect=True)
+def test_one_change_that_cannot_be_made_delays_no_other(staffed: Company, scheduler: Scheduler) -> None:
+    staffed.source.add("user8", displayName="八", o="NOWHERE")
+    watch_after_many_tries(staffed, scheduler)
+    until(lambda: runs(staffed)[-1].failed > 0 and runs(staffed)[-1].state == "applied")
+    for n in range(3):
+        staffed.source.disable(f"user{n}")
+        until(lambda n=n: staffed.state(f"user{n}") == "disabled")  # type: ignore[misc]
+    made = [run for run in runs(staffed) if "user_disable" in run.counts]
+    assert made
+    assert not any(run.complete or run.failed for run in made), "only what changed was read"
+    staffed.source.change("user8", o="XH01")
+    until(lambda: staffed.state("user8") == "active")
+    assert state(staffed).full_at is None, "everything is still to be read"
+
+
+@pytest.mark.parametrize(("source", "database_url"), [("slapd", "sqlite")], indirect=True)
+def test_a_live_directory_whose_plan_was_approved_is_live_again_at_once(staffed: Company, scheduler: Scheduler) -> None:
+    staffed.configure(limits={"user_disable": {"count": 0, "percent": 0}})
+    staffed.source.disable("user1")
+    watch_after_many_tries(staffed, scheduler)
+    until(lambda: runs(staffed)[-1].state == "held")
+    review.approve(staffed.world.units, runs(staffed)[-1].id, ADMIN, "they left")
+    staffed.source.rename("user3", "user33")
+    until(lambda: staffed.state("user33") == "active")
+
+
+def settings_of(company: Company) -> Any:
+    with company.world.database.read() as connection:
+        return connection.execute(select(DirectorySource.settings)).scalar_one()
+
+
+@pytest.mark.parametrize(("source", "database_url"), [("slapd", "sqlite")], indirect=True)
+def test_no_fault_ends_the_watch(
+    staffed: Company, scheduler: Scheduler, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    before = settings_of(staffed)
+    staffed.connect("hq", staffed.source, live=True)
+    with staffed.world.unit() as unit:
+        # Nothing that a configuration could say: a file does not tell how far it is.
+        values = {"kind": "ldif", "settings": {"path": str(tmp_path / "none.ldif")}}
+        unit.db.execute(update(DirectorySource).values(**values))
+    scheduler.tick(datetime.now(UTC))
+    until(lambda: "AttributeError" in caplog.text)
+    with staffed.world.unit() as unit:
+        unit.db.execute(update(DirectorySource).values(kind="openldap", settings=before))
+    staffed.source.disable("user0")
+    until(lambda: staffed.state("user0") == "disabled")
+
+
+@pytest.mark.parametrize(("source", "database_url"), [("slapd", "sqlite")], indirect=True)
+def test_a_watcher_whose_place_another_node_has_taken_ends(staffed: Company, scheduler: Scheduler) -> None:
+    staffed.connect("hq", staffed.source, live=True)
+    scheduler.tick(datetime.now(UTC))
+    until(lambda: state(staffed).checked_at is not None and lease_of(staffed) is not None)
+    with staffed.world.unit() as unit:
+        unit.db.execute(update(Lease).where(Lease.name == "watch:hq").values(holder="another node", fence=99))
+    staffed.source.disable("user0")
+    until(lambda: not scheduler.watches("hq"))
+    assert staffed.state("user0") == "active", "the other node reads it"
+
+
+def lease_of(company: Company) -> Any:
+    with company.world.database.read() as connection:
+        return connection.execute(select(Lease.holder).where(Lease.name == "watch:hq")).scalar_one_or_none()
+
+
+@LIVE
+def test_what_a_look_has_read_is_applied_where_the_source_still_is_and_read_anew_elsewhere(staffed: Company) -> None:
+    units = staffed.world.units
+    with staffed.world.database.read() as connection:
+        source = connection.execute(select(DirectorySource.__table__)).one()
+    directory = open_directory(source.kind, source.settings, source.secret_ref)
+    assert look(units, "hq", directory, ADMIN) == (True, None)
+    staffed.source.disable("user2")
+    is_nothing, seen = look(units, "hq", directory, ADMIN)
+    assert not is_nothing
+    staffed.source.disable("user3")
+    assert run_on(units, "hq", ADMIN, seen).counts == {"user_disable": 1}
+    assert staffed.states()["user3"] == "active", "the directory was not asked again"
+    assert run_on(units, "hq", ADMIN, seen).counts == {"user_disable": 1}
+    assert staffed.states()["user3"] == "disabled"
+    directory.close()

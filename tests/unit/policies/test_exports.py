@@ -178,7 +178,7 @@ def test_a_bundle_permits_nothing_else_and_says_what_it_cannot_tell() -> None:
 
         return ask
 
-    check(asks, least=0.3)
+    check(asks, least=0.1)
 
 
 def test_casbins_form_permits_nothing_else_and_says_what_it_cannot_tell() -> None:

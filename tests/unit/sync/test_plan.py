@@ -44,15 +44,17 @@ def known(*entries: DirectoryEntry, active: bool = True, **more: Any) -> KnownDi
         for one in plan.changes
         if one.kind == "user_add"
     }
-    joined = {one.immutable_id: frozenset(one.after["groups"]) for one in plan.changes if one.kind == "user_add"}
-    users = {key: replace(one, groups=joined[key]) for key, one in users.items()}
+    joined = [
+        (group, one.immutable_id) for one in plan.changes if one.kind == "user_add" for group in one.after["groups"]
+    ]
+    members = {group: frozenset(key for name, key in joined if name == group) for group, _ in joined}
     groups = {
         one.immutable_id: KnownGroup(one.after["name"], one.after["title"], one.after["dn"])
         for one in plan.changes
         if one.kind == "group_add"
     }
     units = {one.immutable_id: dict(one.after) for one in plan.changes if one.kind == "department_add"}
-    return KnownDirectory(users=users, groups=groups, departments=units, **more)
+    return KnownDirectory(users=users, groups=groups, departments=units, members=members, **more)
 
 
 def plan_of(*entries: DirectoryEntry, held: KnownDirectory | None = None, **reading: Any) -> SyncPlan:
@@ -147,6 +149,17 @@ def test_a_login_that_could_be_taken_for_another_is_a_conflict(login: str) -> No
     plan = plan_of(user("1", "lisi"), user("2", login))
     assert [kind for kind, _ in kinds(plan)].count("user_add") == 1
     assert [kind for kind, _ in kinds(plan)].count("conflict") == 1
+
+
+@pytest.mark.parametrize("field", ["uid", "displayname", "employeenumber", "title"])
+def test_what_is_longer_than_we_hold_is_a_conflict_that_names_the_field(field: str) -> None:
+    plan = plan_of(user("1", **{field: "a" * 256}), user("2", **{field: "a" * 257}))
+    named = [one.reason for one in plan.changes if one.kind == "conflict"]
+    assert len(named) == (2 if field in {"uid", "employeenumber"} else 1)
+    assert all(reason.startswith(f"{FIELDS[field]} 'aaaa") and len(reason) < 200 for reason in named)
+
+
+FIELDS = {"uid": "login", "displayname": "name", "employeenumber": "employee_number", "title": "position"}
 
 
 def somebody(login: str, **more: Any) -> Other:
@@ -248,3 +261,14 @@ def test_a_kind_of_entry_that_is_gone_altogether_is_no_answer() -> None:
     with pytest.raises(ReadIncomplete):
         guard.check_reading(Reading((user("a"),)), before)
     guard.check_reading(Reading((), complete=False), before)
+
+
+def test_how_many_accounts_there_are_is_asked_only_where_a_limit_depends_on_it() -> None:
+    people = [user(f"u{n}") for n in range(9)]
+    before = known(*people)
+    for gone, asks in ((5, False), (6, True)):
+        plan = make(Reading((), complete=False, gone=frozenset(f"u{n}" for n in range(gone))), before, SETTINGS)
+        assert plan.counts == {"user_disable": gone}
+        assert guard.asks_for_totals(plan, SETTINGS) is asks
+        assert bool(guard.check(plan, replace(before, accounts=(0, 0)), SETTINGS)) is asks
+        assert not guard.check(plan, replace(before, accounts=(100, 100)), SETTINGS)

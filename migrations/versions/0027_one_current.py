@@ -9,8 +9,8 @@ from alembic import op
 
 from identity.core.db import UtcDateTime
 
-revision = "0030_one_current"
-down_revision = "0023_outage"
+revision = "0027_one_current"
+down_revision = "0026_restored"
 branch_labels = None
 depends_on = None
 
