@@ -6,7 +6,7 @@ when the process could not confirm its freshness within a second (foundations §
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -103,6 +103,9 @@ class Snapshot:
         return tuple(sorted(role[len(prefix) :] for role in held if role.startswith(prefix)))
 
 
+Reload = Callable[[Connection, Snapshot, int, Sequence[UUID]], Snapshot]
+
+
 class Snapshots:
     """Keeps the current snapshot true by the change feed."""
 
@@ -112,8 +115,8 @@ class Snapshots:
         self._snapshot: Snapshot | None = None
         self._grouped = 0
         """The facts revision at which the groups of the snapshot were read."""
-        feed.subscribe(["user"], self._reload_users)
-        feed.subscribe(["group"], self._reload_groups)
+        feed.subscribe(["user"], lambda ids: self._partly(ids, self._users))
+        feed.subscribe(["group"], lambda ids: self._partly(ids, self._groups))
         feed.subscribe(["policy", "org", "assignment"], lambda _: self.reload())
 
     def current(self) -> Snapshot:
@@ -128,44 +131,42 @@ class Snapshots:
             self._grouped = connection.execute(select(Counter.facts_revision)).scalar_one()
             self._snapshot = load(connection, self._grouped)
 
-    def _reload_users(self, ids: Sequence[str] | None) -> None:
-        """Read what concerns these users again: their state and facts, what is assigned to them and held back."""
+    def _partly(self, ids: Sequence[str] | None, reload: Reload) -> None:
+        """Read again what concerns these ids; everything, where that is not known."""
         before = self._snapshot
         if ids is None or before is None:
             self.reload()
             return
-        wanted = [UUID(one) for one in ids]
         with self._database.read(consistent=True) as connection:
             revision = connection.execute(select(Counter.facts_revision)).scalar_one()
-            identities = load_identities(connection, before.org, wanted)
-            assignments = load_assignments(connection, users=wanted)
-            held = load_held_gains(connection, persons={one.person_id for one in identities.values()})
-        self._snapshot = with_users(before, revision, identities, assignments, held)
+            self._snapshot = reload(connection, before, revision, [UUID(one) for one in ids])
 
-    def _reload_groups(self, ids: Sequence[str] | None) -> None:
-        """Read again how these groups are called, how all are nested, and who is in one that has a new name."""
-        before = self._snapshot
-        if ids is None or before is None:
-            self.reload()
-            return
-        wanted = [UUID(one) for one in ids]
-        with self._database.read(consistent=True) as connection:
-            revision = connection.execute(select(Counter.facts_revision)).scalar_one()
-            old = load_group_names(connection, self._grouped, wanted)
-            new = load_group_names(connection, revision, wanted)
-            renamed = [one for one in wanted if old.get(one) != new.get(one)]
-            members = select(Membership.user_id).where(
-                known(Membership, revision), one_of(connection, Membership.group_id, renamed)
-            )
-            users = list(dict.fromkeys(connection.execute(members).scalars())) if renamed else []
-            identities = load_identities(connection, before.org, users, revision) if users else {}
-            parents = load_group_parents(connection, revision)
-            held = load_held_gains(connection, revision)
-            assignments = load_assignments(connection, revision) if renamed else before.world.assignments
+    def _users(self, connection: Connection, before: Snapshot, revision: int, wanted: Sequence[UUID]) -> Snapshot:
+        """What concerns these users: their state and facts, what is assigned to them and held back."""
+        identities = load_identities(connection, before.org, wanted)
+        assignments = load_assignments(connection, users=wanted)
+        held = load_held_gains(connection, persons={one.person_id for one in identities.values()})
+        return with_users(before, revision, identities, assignments, held)
+
+    def _groups(self, connection: Connection, before: Snapshot, revision: int, wanted: Sequence[UUID]) -> Snapshot:
+        """How these groups are called, how all are nested, and who is in one that has a new name."""
+        old = load_group_names(connection, self._grouped, wanted)
+        new = load_group_names(connection, revision, wanted)
+        renamed = [one for one in wanted if old.get(one) != new.get(one)]
+        members = select(Membership.user_id).where(
+            known(Membership, revision), one_of(connection, Membership.group_id, renamed)
+        )
+        users = list(dict.fromkeys(connection.execute(members).scalars())) if renamed else []
+        identities = load_identities(connection, before.org, users, revision) if users else {}
+        parents = load_group_parents(connection, revision)
+        held = load_held_gains(connection, revision)
+        assignments = load_assignments(connection, revision) if renamed else before.world.assignments
         world = replace(
             before.world, group_parents=parents, held_gains=Overlay(held), assignments=Overlay.of(assignments)
         )
-        self._snapshot, self._grouped = with_groups(before, revision, world, identities), revision
+        made = with_groups(before, revision, world, identities)
+        self._grouped = revision
+        return made
 
 
 def load(connection: Connection, revision: int, users: Collection[UUID] | None = None) -> Snapshot:

@@ -1,4 +1,4 @@
-"""Set a row's columns and know what they were."""
+"""Set a row's columns, and know and record what they were."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+
+from identity.core.record import Record
+from identity.core.unit import Unit
 
 T = TypeVar("T")
 
@@ -32,3 +35,18 @@ def put_row(
         return row, (None, dict(values))
     before = set_values(row, values)
     return row, (before, {name: values[name] for name in before}) if before else None
+
+
+def put_recorded(
+    unit: Unit, table: type[T], code: str, values: Mapping[str, Any], *, kind: str, resource_type: str
+) -> T:
+    """`put_row` of a table with `created_at`; what changed is recorded."""
+    row, changed = put_row(unit.db, table, code, values, created_at=unit.now)
+    if changed:
+        before, after = changed
+        unit.record(
+            Record(
+                kind=kind, result="success", resource_type=resource_type, resource_id=code, before=before, after=after
+            )
+        )
+    return row

@@ -19,7 +19,7 @@ from identity.core.cron import has_passed
 from identity.core.errors import NotFound
 from identity.core.i18n import gettext
 from identity.core.record import Record
-from identity.core.rows import put_row
+from identity.core.rows import put_recorded
 from identity.core.unit import Unit
 from identity.reports.catalogue import REPORTS, Source
 from identity.reports.inputs import ScheduleInput
@@ -97,20 +97,9 @@ def put_schedule(unit: Unit, wanted: ScheduleInput, *, managed_by: str = "consol
     """The schedule with this code is as given; made when it is new."""
     unit.require("write", "setting", f"report/{wanted.code}")
     values: dict[str, Any] = {**wanted.model_dump(mode="json", exclude={"code"}), "managed_by": managed_by}
-    row, changed = put_row(unit.db, ReportSchedule, wanted.code, values, created_at=unit.now)
-    if changed:
-        before, after = changed
-        unit.record(
-            Record(
-                kind=Kind.SCHEDULE_CHANGED,
-                result="success",
-                resource_type="report_schedule",
-                resource_id=wanted.code,
-                before=before,
-                after=after,
-            )
-        )
-    return row
+    return put_recorded(
+        unit, ReportSchedule, wanted.code, values, kind=Kind.SCHEDULE_CHANGED, resource_type="report_schedule"
+    )
 
 
 def due(schedule: ReportSchedule, now: datetime, zone: tzinfo) -> bool:

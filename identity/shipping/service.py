@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from identity.audit.kinds import Kind
-from identity.core.record import Record
-from identity.core.rows import put_row
+from identity.core.rows import put_recorded
 from identity.core.unit import Unit
 from identity.shipping.inputs import TargetInput
 from identity.shipping.models import ShipTarget
@@ -22,17 +21,4 @@ def put_target(unit: Unit, wanted: TargetInput, *, managed_by: str = "console") 
         "enabled": wanted.enabled,
         "managed_by": managed_by,
     }
-    row, changed = put_row(unit.db, ShipTarget, wanted.code, values, created_at=unit.now)
-    if changed:
-        before, after = changed
-        unit.record(
-            Record(
-                kind=Kind.SHIPPING_CHANGED,
-                result="success",
-                resource_type="shipping",
-                resource_id=wanted.code,
-                before=before,
-                after=after,
-            )
-        )
-    return row
+    return put_recorded(unit, ShipTarget, wanted.code, values, kind=Kind.SHIPPING_CHANGED, resource_type="shipping")

@@ -22,15 +22,6 @@ ADMIN = Actor.system("admin")
 KEPT_OUT = "active in the directory, but disabled or deleted here by a person"
 
 
-@pytest.fixture
-def staffed(company: Company) -> Company:
-    for n in range(8):
-        company.source.add(f"user{n}", displayName=f"用户{n}", mail=f"user{n}@xinghe.example", o="XH01")
-    company.source.group("staff", *(f"user{n}" for n in range(4)))
-    assert company.sync().state == "applied"
-    return company
-
-
 def by_hand(company: Company, login: str, state: str) -> None:
     """As the console's page of a user does it."""
     with company.world.unit() as unit:

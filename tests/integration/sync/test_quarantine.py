@@ -22,15 +22,6 @@ pytestmark = pytest.mark.parametrize("source", ["ldif"], indirect=True)
 ADMIN = Actor.system("admin")
 
 
-@pytest.fixture
-def staffed(company: Company) -> Company:
-    for n in range(8):
-        company.source.add(f"user{n}", displayName=f"用户{n}", mail=f"user{n}@xinghe.example", o="XH01")
-    company.source.group("staff", *(f"user{n}" for n in range(4)))
-    assert company.sync().state == "applied"
-    return company
-
-
 def gone_for(company: Company, days: int) -> None:
     """Every missing account has been missing for so long."""
     with company.world.unit() as unit:
