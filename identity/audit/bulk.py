@@ -7,13 +7,15 @@ apart here: that costs half of what the driver's own row parser does.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from psycopg.pq import ExecStatus
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, UnaryExpression, and_, false, select, tuple_
+from sqlalchemy.sql.operators import custom_op
 
 from identity.audit.models import AuditLeaf, AuditNode, AuditPersonal
 from identity.core.db import from_micros, to_micros
@@ -63,6 +65,22 @@ _FIRST, _LAST = to_micros(datetime(1, 1, 1, tzinfo=UTC)), to_micros(datetime(999
 
 def is_postgres(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
+
+
+def among(
+    connection: Connection, columns: tuple[Any, Any, Any], keys: Iterable[tuple[str, datetime, UUID]]
+) -> ColumnElement[bool]:
+    """That the record of these columns (class, time, id) is one of these."""
+    keys = set(keys)
+    if not keys:
+        return false()
+    if is_postgres(connection):
+        return tuple_(*columns).in_(keys)
+    # There a list of rows has no types, and no index serves it. The index finds class and time; the plus keeps it from
+    # trying each of the ids with each of them.
+    (retention_class, at, record_id), (classes, times, ids) = columns, zip(*keys, strict=True)
+    plus = UnaryExpression(record_id, operator=custom_op("+"), type_=record_id.type)
+    return and_(retention_class.in_(set(classes)), at.in_(set(times)), plus.in_(ids))
 
 
 def unhurried(connection: Connection) -> None:

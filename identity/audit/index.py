@@ -14,10 +14,10 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from identity.audit.bulk import RecordRow
+from identity.audit.bulk import RecordRow, among
 from identity.audit.find_rows import Entry, insert_entries
 from identity.audit.models import AuditFind, AuditFindProgress, AuditPersonal, AuditRecord, AuditWord
 from identity.audit.tail import TailReader
@@ -90,11 +90,9 @@ def _chunk(database: Database, reader: TailReader, now: datetime) -> tuple[int, 
 
 def forget(connection: Connection, retention_class: str, at: datetime, record_id: UUID) -> None:
     """Take one record out of the index, while its personal values are still known: a word is found by itself only."""
-    made = _entries_of(connection, retention_class, at, record_id)
-    keys = [(word, at, record_id, one.item) for one in made for word in one.words]
-    key = tuple_(AuditWord.word, AuditWord.at, AuditWord.record_id, AuditWord.item)
-    for start in range(0, len(keys), 200):
-        connection.execute(delete(AuditWord).where(key.in_(keys[start : start + 200])))
+    found = {word for one in _entries_of(connection, retention_class, at, record_id) for word in one.words}
+    mine = (AuditWord.at == at, AuditWord.record_id == record_id)
+    connection.execute(delete(AuditWord).where(AuditWord.word.in_(found), *mine))
     connection.execute(delete(AuditFind).where(AuditFind.record_id == record_id))
 
 
@@ -116,10 +114,10 @@ def _entries_of(connection: Connection, retention_class: str, at: datetime, reco
 
 def _personal(connection: Connection, keys: list[tuple[str, datetime, UUID]]) -> dict[UUID, str]:
     found: dict[UUID, str] = {}
-    key = tuple_(AuditPersonal.retention_class, AuditPersonal.at, AuditPersonal.record_id)
+    columns = (AuditPersonal.retention_class, AuditPersonal.at, AuditPersonal.record_id)
     for start in range(0, len(keys), 500):
         query = select(AuditPersonal.record_id, AuditPersonal.value).where(
-            key.in_(keys[start : start + 500]), AuditPersonal.value.is_not(None)
+            among(connection, columns, keys[start : start + 500]), AuditPersonal.value.is_not(None)
         )
         for record_id, value in connection.execute(query):
             found[record_id] = f"{found.get(record_id, '')} {value}"
@@ -131,7 +129,7 @@ def entries(row: RecordRow, body: dict[str, Any], personal: str) -> Iterator[Ent
     data = body.get("data")
     at, record_id, _, retention_class = row
     common = (record_id, at, retention_class, body["kind"], body["actor"]["id"], body["request_id"])
-    yield _entry(common, 0, body.get, words(_searched(retention_class, body, data, personal)))
+    yield _entry(common, 0, body.get, words(searched(retention_class, body, personal)))
     items = data.get("items", ()) if isinstance(data, dict) else ()
     for number, item in enumerate(items, 1):
         # What an item does not say itself is the batch's.
@@ -181,8 +179,9 @@ def words(source: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _searched(retention_class: str, body: dict[str, Any], data: Any, personal: str) -> str:
-    """The text of a record that no column holds."""
+def searched(retention_class: str, body: dict[str, Any], personal: str) -> str:
+    """The text of a record that no column holds; `personal` are its personal values."""
+    data = body.get("data")
     parts = [body["why"]] if "why" in body else []
     if "reference" in body:
         parts.append(body["reference"])

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, and_, exists, func, or_, select, tuple_
+from sqlalchemy import Connection, exists, func, or_, select
 from sqlalchemy.orm import aliased
 
-from identity.audit.index import clip, words
+from identity.audit.bulk import among
+from identity.audit.index import clip, searched, words
+from identity.audit.leads import (
+    LAST,
+    PARTS,
+    ByBeginning,
+    ByColumn,
+    ByTime,
+    ByWords,
+    Key,
+    Lead,
+    Rest,
+    Span,
+    begins,
+    key_of,
+    look,
+    sparsest,
+)
 from identity.audit.models import (
     RARE,
     RARE_RESULTS,
@@ -23,14 +41,11 @@ from identity.audit.models import (
     AuditWord,
 )
 
-Key = tuple[datetime, UUID, int]
-"""Where a row stands: time, record id, item."""
 PAGE_MAX = 200
-WAYS_MAX = 20
+ENDINGS_MAX = 20
 WORDS_MAX = 16
 BEGUN_MAX = 4
-FEW = 1_000
-LAST = "\U0010ffff"
+_COLUMNS = AuditFind.__table__.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,73 +94,119 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of found records, newest first; `next` is the key of the page after it."""
+    """A page of found records, newest first; `next` is the key of the page after it.
+
+    A search looks through a bounded number of rows. Where it stopped before the page was full, `searched_to` is the
+    time to which it has looked, and `next` goes on from there. Such a page may be empty; the last is the one without
+    `next`.
+    """
 
     rows: tuple[Row, ...]
     next: Key | None
     complete_to: datetime | None
+    searched_to: datetime | None = None
 
 
-def search(connection: Connection, wanted: Filter, after: Key | None = None, limit: int = 50) -> Page:
-    """The newest records that match, behind the key `after`.
+def search(
+    connection: Connection,
+    wanted: Filter,
+    after: Key | None = None,
+    limit: int = 50,
+    parts: Sequence[int] = PARTS,
+) -> Page:
+    """The newest records that match, behind the key `after`; `parts` bounds how many rows are looked through.
 
     A text is found as words, all of them (`zhang*` = a word that begins so), or as the whole id of an object; of a long
     text the first sixteen words and four beginnings count.
     """
     limit = max(1, min(limit, PAGE_MAX))
-    rows = _newest(connection, wanted, after, limit + 1)
-    more, rows = len(rows) > limit, rows[:limit]
+    rows, stop = _newest(connection, wanted, after, limit + 1, parts)
+    full, rows = len(rows) > limit, rows[:limit]
     stored = bodies(connection, map(_key, rows))
     personal = _personal(connection, rows)
     found = tuple(_row(row, stored.get(row.record_id, b""), personal.get(row.record_id, {})) for row in rows)
-    last = (rows[-1].at, rows[-1].record_id, rows[-1].item) if more else None
-    return Page(found, last, complete_to(connection))
+    if full:
+        return Page(found, key_of(rows[-1]), complete_to(connection))
+    return Page(found, stop, complete_to(connection), stop and stop[0])
 
 
-def ids(connection: Connection, wanted: Filter, most: int) -> list[UUID]:
-    """The first `most` of the records that match, newest first, each once."""
+def ids(connection: Connection, wanted: Filter, most: int, parts: Sequence[int] = PARTS) -> list[UUID]:
+    """The first `most` of the records that match, newest first, each once; `parts` as in `search`."""
     found: dict[UUID, None] = {}
     after = None
     while len(found) < most:
-        rows = _newest(connection, wanted, after, PAGE_MAX)
+        rows, after = _newest(connection, wanted, after, PAGE_MAX, parts)
         found.update(dict.fromkeys(row.record_id for row in rows))
-        if len(rows) < PAGE_MAX:
+        if after is None:
             break
-        after = (rows[-1].at, rows[-1].record_id, rows[-1].item)
     return list(found)[:most]
 
 
-def _newest(connection: Connection, wanted: Filter, after: Key | None, limit: int) -> list[Any]:
-    find = AuditFind.__table__
-    conditions = _conditions(wanted)
-    text = (wanted.text or "").strip()
-    if not text:
-        return list(connection.execute(_page(select(find).where(*conditions), AuditFind, wanted, after, limit)))
-    named = select(find).where(*conditions, AuditFind.resource_id == clip(text))
-    rows = list(connection.execute(_page(named, AuditFind, wanted, after, limit)))
-    rows += _worded(connection, wanted, text, after, limit)
-    unique = {(row.at, row.record_id, row.item): row for row in rows}
-    return [unique[key] for key in sorted(unique, reverse=True)[:limit]]
+def _newest(
+    connection: Connection, wanted: Filter, after: Key | None, limit: int, parts: Sequence[int]
+) -> tuple[list[Any], Key | None]:
+    """The newest rows that match, and the key to which these are all; None = there are no more."""
+    span, text = Span(wanted.since, wanted.until, after), (wanted.text or "").strip()
+    leads: list[Lead] = list(_leads(wanted)) or [ByTime()]
+    if text:
+        named = _named(connection, wanted, clip(text), span, limit, parts)
+        return _merged([named, _worded(connection, wanted, text, span, limit, parts)], limit)
+    if len(leads) == 1 and not _unindexed(wanted, _COLUMNS):
+        rows = list(connection.execute(leads[0].newest(span, limit)))
+        return rows, key_of(rows[-1]) if len(rows) == limit else None
+    lead = sparsest(connection, leads, span, parts[0])
+    return look(connection, lead, Rest(lambda of, *_: _conditions(wanted, of)), span, limit, parts)
 
 
-def _conditions(wanted: Filter) -> list[Any]:
+def _named(
+    connection: Connection, wanted: Filter, object_id: str, span: Span, limit: int, parts: Sequence[int]
+) -> tuple[list[Any], Key | None]:
+    """The newest rows of this object, as `_newest` gives them."""
+    lead = sparsest(connection, [ByColumn(AuditFind.resource_id, object_id), *_leads(wanted)], span, parts[0])
+    rest = Rest(lambda of, *_: [*_conditions(wanted, of), of.resource_id == object_id])
+    return look(connection, lead, rest, span, limit, parts)
+
+
+def _worded(
+    connection: Connection, wanted: Filter, text: str, span: Span, limit: int, parts: Sequence[int]
+) -> tuple[list[Any], Key | None]:
+    """The newest rows with all words of the text, as `_newest` gives them. What has the fewest rows leads: a word, the
+    beginning of one, another filter."""
+    whole, begun = _words_of(text)
+    endings = {one: _endings(connection, one) for one in begun}
+    ways = [ByWords((one,)) for one in whole]
+    ways += [ByWords(tuple(ended)) for ended in endings.values() if ended is not None]
+    if not (whole or begun) or not all(way.words for way in ways):
+        return [], None
+    many = [ByBeginning(one) for one, ended in endings.items() if ended is None]
+    leads: list[Lead] = [
+        *ways,
+        *_leads(wanted),
+        *(one for one in many if _fewer(connection, one.beginning, sum(parts))),
+    ]
+    lead = sparsest(connection, leads or [ByTime()], span, parts[0])
+
+    def conditions(of: Any, key: Any, within: Span) -> list[Any]:
+        return _conditions(wanted, of) + [_has(way, key, within) for way in ways if way is not lead]
+
+    unasked = tuple(one.beginning for one in many if one is not lead)
+    fits = partial(_beginning, connection, unasked) if unasked else None
+    return look(connection, lead, Rest(conditions, fits), span, limit, parts)
+
+
+def _merged(found: Sequence[tuple[list[Any], Key | None]], limit: int) -> tuple[list[Any], Key | None]:
+    """The newest of what several ways have found: nothing that is older than where one of them stopped."""
+    stop = max((one for _, one in found if one is not None), default=None)
+    unique = {key_of(row): row for rows, _ in found for row in rows}
+    keys = sorted((key for key in unique if stop is None or key >= stop), reverse=True)
+    return [unique[key] for key in keys[:limit]], stop
+
+
+def _leads(wanted: Filter) -> list[ByColumn]:
+    """What is wanted that has an index."""
     find = AuditFind
-    conditions = _indexed(wanted)
-    conditions += [find.reason == wanted.reason] if wanted.reason is not None else []
-    conditions += [find.request_id == wanted.request_id] if wanted.request_id is not None else []
-    if wanted.without_permits_of is not None:
-        other = find.application.is_distinct_from(wanted.without_permits_of)
-        conditions.append(or_(other, find.result != "permit"))
-    if wanted.result is not None and wanted.result not in RARE_RESULTS:
-        conditions.append(find.result == wanted.result)
-    return conditions
-
-
-def _indexed(wanted: Filter) -> list[Any]:
-    """The conditions that have an index."""
-    find = AuditFind
-    conditions = [
-        column == value
+    leads = [
+        ByColumn(column, value)
         for column, value in (
             (find.person, wanted.person),
             (find.application, wanted.application),
@@ -154,63 +215,23 @@ def _indexed(wanted: Filter) -> list[Any]:
         )
         if value is not None
     ]
-    if wanted.result in RARE_RESULTS:
-        # A partial index is chosen by its own condition, written out.
-        conditions.append(and_(find.result == wanted.result, RARE))
+    # A partial index is chosen by its own condition, written out.
+    return [*leads, ByColumn(find.result, wanted.result, RARE)] if wanted.result in RARE_RESULTS else leads
+
+
+def _conditions(wanted: Filter, of: Any) -> list[Any]:
+    """All that is wanted of a row with these columns, but its time and its text."""
+    return [of[lead.column.key] == lead.value for lead in _leads(wanted)] + _unindexed(wanted, of)
+
+
+def _unindexed(wanted: Filter, of: Any) -> list[Any]:
+    conditions = [of.reason == wanted.reason] if wanted.reason is not None else []
+    conditions += [of.request_id == wanted.request_id] if wanted.request_id is not None else []
+    if wanted.without_permits_of is not None:
+        conditions.append(or_(of.application.is_distinct_from(wanted.without_permits_of), of.result != "permit"))
+    if wanted.result is not None and wanted.result not in RARE_RESULTS:
+        conditions.append(of.result == wanted.result)
     return conditions
-
-
-def _worded(connection: Connection, wanted: Filter, text: str, after: Key | None, limit: int) -> list[Any]:
-    """The newest rows with all words of the text. What has the fewest rows leads, and the rest is asked of each of
-    those: a word, or, where all words are common, another filter."""
-    whole, begun = _words_of(text)
-    counts = {word: _up_to_few(connection, AuditWord.word == word, AuditWord) for word in whole}
-    leading = min(whole, key=lambda word: (counts[word], -len(word)), default=None)
-    if leading is None and not begun:
-        return []
-    common = leading is None or counts[leading] == FEW
-    if common and any(_up_to_few(connection, one, AuditFind) < FEW for one in _indexed(wanted)):
-        few = _page(select(AuditFind.__table__).where(*_conditions(wanted)), AuditFind, wanted, after, FEW).subquery()
-        rest = _also(connection, whole, begun, few.c)
-        return list(connection.execute(_newest_first(select(few).where(*rest), few.c).limit(limit)))
-    if leading is None:
-        leading, *begun = sorted(begun, key=len, reverse=True)
-        endings = _endings(connection, leading)
-        if endings is None:
-            query = select(AuditFind.__table__).join(AuditWord, _of_record(AuditWord))
-            rest = _also(connection, (), begun, AuditWord)
-            query = query.where(*_conditions(wanted), _begins(AuditWord, leading), *rest)
-            return list(connection.execute(_page(query, AuditWord, wanted, after, limit)))
-    else:
-        endings = [leading]
-        whole.remove(leading)
-    return [row for word in endings for row in _by_word(connection, word, (whole, begun), wanted, after, limit)]
-
-
-def _by_word(
-    connection: Connection,
-    word: str,
-    rest: tuple[Sequence[str], Sequence[str]],
-    wanted: Filter,
-    after: Key | None,
-    limit: int,
-) -> list[Any]:
-    """The newest rows with this word that fulfil the rest. Of some of the word's rows after the other it is asked, so
-    that neither a rest that nearly all fulfil nor one that hardly any does makes the database read them all first."""
-    mine = select(AuditWord.at, AuditWord.record_id, AuditWord.item).where(AuditWord.word == word)
-    size = FEW
-    rows: list[Any] = []
-    while True:
-        part = _page(mine, AuditWord, wanted, after, size).subquery()
-        query = select(AuditFind.__table__).join(part, _of_record(part.c)).where(*_conditions(wanted))
-        query = query.where(*_also(connection, *rest, part.c, after))
-        rows += connection.execute(_newest_first(query, part.c).limit(limit - len(rows)))
-        if len(rows) >= limit:
-            return rows
-        last = connection.execute(_page(mine, AuditWord, wanted, after, 1).offset(size - 1)).first()
-        if last is None:
-            return rows
-        after, size = (last.at, last.record_id, last.item), 8 * size
 
 
 def _words_of(text: str) -> tuple[list[str], list[str]]:
@@ -225,31 +246,38 @@ def _words_of(text: str) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(whole))[:WORDS_MAX], list(dict.fromkeys(begun))[:BEGUN_MAX]
 
 
-def _up_to_few(connection: Connection, condition: Any, of: Any) -> int:
-    """How many rows the condition has, counted to `FEW`."""
-    rows = select(of.record_id).where(condition).limit(FEW).subquery()
-    return connection.execute(select(func.count()).select_from(rows)).scalar_one()
+def _fewer(connection: Connection, beginning: str, most: int) -> bool:
+    """Whether words that begin so stand fewer than so many times in the index."""
+    rows = select(AuditWord.record_id).where(begins(AuditWord, beginning)).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(rows)).scalar_one() < most
 
 
-def _also(
-    connection: Connection, whole: Sequence[str], begun: Sequence[str], of: Any, after: Key | None = None
-) -> list[Any]:
-    """That the row of this key, which lies behind `after`, has these words too."""
-    conditions = []
-    for word in (*whole, *begun):
-        other = aliased(AuditWord)
-        endings = _endings(connection, word) if word in begun else [word]
-        ways = _begins(other, word) if endings is None else other.word.in_(endings)
-        if after is not None:  # the database does not see that the same key lies behind it too
-            ways = and_(ways, _place(other) < after)
-        conditions.append(exists().where(ways, *_same(other, of)))
-    return conditions
+def _has(way: ByWords, key: Any, span: Span) -> Any:
+    """That the row of this key has one of these words too."""
+    other = aliased(AuditWord)
+    same = (other.at == key.at, other.record_id == key.record_id, other.item == key.item)
+    # The database does not see that the same key lies in the same span.
+    return exists().where(other.word.in_(way.words), *same, *span.of(other))
+
+
+def _beginning(connection: Connection, beginnings: tuple[str, ...], rows: Sequence[Any]) -> Iterator[Any]:
+    """The rows that have a word with each of these beginnings, in their order. So many words begin so that it is told
+    from the records themselves."""
+    for start in range(0, len(rows), PAGE_MAX):
+        piece = [row for row in rows[start : start + PAGE_MAX] if row.item == 0]  # an item has no words of its own
+        stored, personal = bodies(connection, map(_key, piece)), _personal(connection, piece)
+        for row in piece:
+            body = orjson.loads(stored.get(row.record_id, b"{}"))
+            values = " ".join(personal.get(row.record_id, {}).values())
+            found = words(searched(row._mapping["class"], body, values)) if body else ()
+            if all(any(word.startswith(one) for word in found) for one in beginnings):
+                yield row
 
 
 def _endings(connection: Connection, beginning: str) -> list[str] | None:
-    """The words that begin so, where they are few: the newest records of each are found by key."""
+    """The words that begin so, where they are few."""
     found: list[str] = []
-    while len(found) <= WAYS_MAX:
+    while len(found) <= ENDINGS_MAX:
         behind = AuditWord.word > found[-1] if found else AuditWord.word >= beginning
         query = select(func.min(AuditWord.word)).where(behind, AuditWord.word < beginning + LAST)
         following = connection.execute(query).scalar()
@@ -257,39 +285,6 @@ def _endings(connection: Connection, beginning: str) -> list[str] | None:
             return found
         found.append(following)
     return None
-
-
-def _begins(of: Any, beginning: str) -> Any:
-    return and_(of.word >= beginning, of.word < beginning + LAST)
-
-
-def _of_record(of: Any) -> Any:
-    """By the key alone: with the time beside it PostgreSQL would expect hardly a row, and sort them all for the first
-    fifty."""
-    return and_(of.record_id == AuditFind.record_id, of.item == AuditFind.item)
-
-
-def _same(left: Any, right: Any) -> tuple[Any, ...]:
-    return left.at == right.at, left.record_id == right.record_id, left.item == right.item
-
-
-def _place(of: Any) -> Any:
-    return tuple_(of.at, of.record_id, of.item)
-
-
-def _page(query: Any, of: Any, wanted: Filter, after: Key | None, limit: int) -> Any:
-    """The newest `limit` rows of the query, by the key of this table."""
-    if wanted.since:
-        query = query.where(of.at >= wanted.since)
-    if wanted.until:
-        query = query.where(of.at < wanted.until)
-    if after is not None:
-        query = query.where(_place(of) < after)
-    return _newest_first(query, of).limit(limit)
-
-
-def _newest_first(query: Any, of: Any) -> Any:
-    return query.order_by(of.at.desc(), of.record_id.desc(), of.item.desc())
 
 
 def read(connection: Connection, record_id: UUID) -> Row | None:
@@ -310,8 +305,8 @@ def complete_to(connection: Connection) -> datetime | None:
 
 def bodies(connection: Connection, keys: Iterable[tuple[str, datetime, UUID]]) -> dict[UUID, bytes]:
     """The records of these (class, time, id) as they are stored, by id; what was purged is left out."""
-    key = tuple_(AuditRecord.retention_class, AuditRecord.at, AuditRecord.id)
-    query = select(AuditRecord.id, AuditRecord.body).where(key.in_(set(keys)))
+    columns = (AuditRecord.retention_class, AuditRecord.at, AuditRecord.id)
+    query = select(AuditRecord.id, AuditRecord.body).where(among(connection, columns, keys))
     return {record_id: bytes(body) for record_id, body in connection.execute(query)}
 
 
@@ -319,11 +314,10 @@ def _key(row: Any) -> tuple[str, datetime, UUID]:
     return row._mapping["class"], row.at, row.record_id
 
 
-def _personal(connection: Connection, rows: list[Any]) -> dict[UUID, dict[str, str]]:
+def _personal(connection: Connection, rows: Sequence[Any]) -> dict[UUID, dict[str, str]]:
     found: dict[UUID, dict[str, str]] = {}
-    keys = set(map(_key, rows))
-    key = tuple_(AuditPersonal.retention_class, AuditPersonal.at, AuditPersonal.record_id)
-    query = select(AuditPersonal.__table__).where(key.in_(keys))
+    columns = (AuditPersonal.retention_class, AuditPersonal.at, AuditPersonal.record_id)
+    query = select(AuditPersonal.__table__).where(among(connection, columns, map(_key, rows)))
     for row in connection.execute(query):
         if row.value is not None:
             found.setdefault(row.record_id, {})[row.field] = row.value

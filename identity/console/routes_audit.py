@@ -65,6 +65,7 @@ def search() -> Response:
             "console/audit.html",
             rows=[(row, present.sentence(row, names)) for row in page.rows],
             complete_to=page.complete_to,
+            searched_to=page.searched_to,
             kinds=kinds,
             results=RESULTS,
             apps=sorted(use(Registry).current().by_code.values(), key=lambda one: one.code),

@@ -14,7 +14,7 @@ from identity.audit import export
 from identity.audit.csv import BOM
 from identity.audit.index import index_new
 from identity.audit.models import AuditRecord
-from identity.audit.query import Filter
+from identity.audit.query import Filter, ids
 from identity.audit.saved import forget_search, save_search, saved_searches
 from identity.core.errors import Invalid, NotFound
 from identity.core.record import Actor
@@ -40,6 +40,14 @@ def test_csv_has_a_row_for_each_record_across_pages(busy: World) -> None:
     assert {row["Object"] for row in rows} == {f"bx-{number}" for number in range(230)}
     assert done.sha256 == hashlib.sha256(file.getvalue()).hexdigest()
     assert done.complete_to is not None
+
+
+def test_the_records_of_a_pack_are_all_that_the_search_finds_across_pages(busy: World) -> None:
+    with busy.database.read() as connection:
+        found = ids(connection, Filter(kind="access.decision.made", application="expense"), 1_000)
+        first = ids(connection, Filter(kind="access.decision.made", application="expense"), 210)
+    assert len(set(found)) == len(found) == 230
+    assert first == found[:210]
 
 
 def test_json_lines_are_the_bytes_that_were_hashed(busy: World) -> None:

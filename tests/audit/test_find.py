@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from identity.audit import index
 from identity.audit.models import AuditFind
@@ -142,3 +142,22 @@ def test_finders_at_once_index_nothing_twice_and_miss_nothing(world: World) -> N
             list(pool.map(run, range(8)))
     run(0)
     assert sorted(found(world, "twice")) == sorted(f"u{number}" for number in range(30))
+
+
+def test_a_pages_records_are_read_by_their_keys(filed: World) -> None:
+    """SQLite would read the whole table for a list of keys, unless each is written out."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        asked.append((statement, values))
+
+    event.listen(filed.database.engine, "before_cursor_execute", note)
+    assert len(found(filed, "transfer")) == 2
+    event.remove(filed.database.engine, "before_cursor_execute", note)
+    of_records = [one for one in asked if "FROM audit_record" in one[0] or "FROM audit_personal" in one[0]]
+    assert len(of_records) == 2
+    if filed.database.is_sqlite:
+        with filed.database.read() as connection:
+            for statement, values in of_records:
+                plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+                assert not any("SCAN" in step for step in plan), plan
