@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -19,7 +20,7 @@ from identity.core.edge import Edge
 from identity.core.hot import BODY_MAX, read_input
 
 THREADS = 16
-_DIGITS_MAX = 15
+HELD_MAX = 64 * BODY_MAX
 _ENVIRON = {
     "GATEWAY_INTERFACE": "CGI/1.1",
     "SCRIPT_NAME": "",
@@ -42,16 +43,30 @@ class Serving:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+        self._lock = threading.Lock()
+        self._held = 0
 
     def __call__(self, protocol: Any, environ: dict[str, Any]) -> None:
         environ.update(_ENVIRON)
         if self._edge.is_prompt(environ):
             self._edge.later(environ, protocol.response_bytes, self._pool.submit)
         else:
-            _take_body(environ)
-            self._pool.submit(self._answer, protocol, environ)
+            self._hand_over(protocol, environ)
 
-    def _answer(self, protocol: Any, environ: dict[str, Any]) -> None:
+    def _hand_over(self, protocol: Any, environ: dict[str, Any]) -> None:
+        """Read the content, as much as any door takes, for granian closes it when its thread is done; give the request
+        to a thread of ours. While too much content waits for one, none is read."""
+        size = _size_of(environ)
+        with self._lock:
+            full = bool(size) and self._held + size > HELD_MAX
+            self._held += 0 if full else size
+        if full:
+            protocol.response_bytes(503, [("Retry-After", "1"), ("Content-Length", "0")], b"")
+            return
+        environ["wsgi.input"] = BytesIO(read_input(environ, size) if size else b"")
+        self._pool.submit(self._answer, protocol, environ, size)
+
+    def _answer(self, protocol: Any, environ: dict[str, Any], size: int) -> None:
         started = _Started()
         try:
             if self._edge.is_hot(environ):
@@ -65,18 +80,22 @@ class Serving:
         except BaseException:  # noqa: BLE001  nobody else would answer
             _log.exception("a request could not be answered")
             protocol.response_bytes(500, [], b"")
+        finally:
+            with self._lock:
+                self._held -= size
 
 
-def _take_body(environ: dict[str, Any]) -> None:
-    """Read the content now, as much as any door takes: granian closes it when its thread is done."""
+def _size_of(environ: Mapping[str, Any]) -> int:
+    """How much content to read: what is announced, or one byte too much where that is not known. What is announced as
+    larger than any door takes is refused unread."""
     length = environ.get("CONTENT_LENGTH", "")
-    data = b""
-    if length.isdecimal() and len(length) <= _DIGITS_MAX:
-        # What is announced as larger is refused unread.
-        data = read_input(environ, int(length)) if int(length) <= BODY_MAX else b""
-    elif not length and "HTTP_TRANSFER_ENCODING" in environ:
-        data = read_input(environ, BODY_MAX + 1)
-    environ["wsgi.input"] = BytesIO(data)
+    if length:
+        return (
+            int(length)
+            if length.isascii() and length.isdecimal() and len(length) < 10 and int(length) <= BODY_MAX
+            else 0
+        )
+    return BODY_MAX + 1 if "HTTP_TRANSFER_ENCODING" in environ else 0
 
 
 class _Started:
