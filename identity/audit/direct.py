@@ -119,6 +119,14 @@ class _PostgresInsert:
             pooled = self._database.engine.raw_connection()
         pooled.detach()
         connection: Any = pooled.dbapi_connection
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection  # type: ignore[no-any-return]
+
+    def _prepare(self, connection: Any) -> None:
         connection.autocommit = True
         # Records of large batches are compressed, by lz4 at a third of the default's cost. Not every server has it.
         with suppress(psycopg.errors.InvalidParameterValue):
@@ -128,7 +136,6 @@ class _PostgresInsert:
         result = wire.prepare(_NAME, INSERT_ARRAYS.encode(), _ARRAYS)
         if result.status != ExecStatus.COMMAND_OK:
             raise _error(result)
-        return connection  # type: ignore[no-any-return]
 
     def _watch(self, connection: psycopg.Connection[Any]) -> None:
         """Cut this connection when one of its statements takes too long; ends with it."""
