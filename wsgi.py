@@ -1,4 +1,4 @@
-"""The WSGI application that a server loads: `granian --interface wsgi wsgi:application`."""
+"""The WSGI application that a server loads: `granian --interface wsgi --blocking-threads 4 wsgi:application`."""
 
 import atexit
 import gc
@@ -6,6 +6,7 @@ import resource
 import sys
 
 from identity import create_app
+from identity.core import serving
 from identity.core.settings import Settings, SettingsError
 
 # A crash must not leave our memory, with keys and what people typed, in a file.
@@ -16,4 +17,5 @@ try:
     app = create_app(Settings.from_env())
 except SettingsError as error:
     sys.exit(str(error))
+serving.install()
 application = app.extensions["tessera_edge"]

@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 
 from flask import Flask, Response, request
 
+from identity.audit.recorder import Recorder
+from identity.core.edge import Edge
 from identity.core.feed import Feed
-from identity.core.hot import Edge, HotCall
+from identity.core.hot import HotCall
 from identity.core.record import Origin
 from identity.core.secrets import new_id
 from wsgi import app
 
 bench = Flask("bench")
 _feed: Feed = app.extensions["tessera"][Feed]
+_recorder: Recorder = app.extensions["tessera"][Recorder]
 _edge: Edge = app.extensions["tessera_edge"]
 
 
@@ -24,6 +27,7 @@ def evaluation() -> Response:
     origin = Origin(request.remote_addr or "", request.user_agent.string)
     call = HotCall(request.environ, datetime.now(UTC), str(new_id()), origin)
     answer = _edge.routes[request.path].handle(call)
+    _recorder.submit(call, call.pending)
     return Response(answer.body, answer.status, list(answer.headers))
 
 

@@ -72,7 +72,7 @@ def _nodes(env: dict[str, str], sub: str) -> Iterator[list[_Node]]:
         found = []
         for _ in range(2):
             port = free_port()
-            words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 1 --blocking-threads 8 --no-ws"
+            words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 1 --blocking-threads 4 --no-ws"
             command = [sys.executable, "-m", "granian", *words.split(), "wsgi:application"]
             process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait, timeout=30)

@@ -70,7 +70,8 @@ def deciding(kind: str, *, beside: Sequence[str] = ("worker", "seal"), flask: bo
         flask_address = ""
         if flask:
             flask_address = f"http://localhost:{free_port()}"
-            stack.enter_context(serving(env, "benchmarks.flask_app:application", flask_address))
+            # There each request holds a thread until it is durable.
+            stack.enter_context(serving(env, "benchmarks.flask_app:application", flask_address, threads=16))
             ready(flask_address)
         for job in beside:
             stack.enter_context(process(env, "-m", "flask", "--app", "wsgi", "identity", job))

@@ -92,12 +92,12 @@ def served(kind: str = "sqlite", *more: str) -> Iterator[Instance]:
 
 @contextmanager
 def serving(
-    env: dict[str, str], application: str = "wsgi:application", address: str = ""
+    env: dict[str, str], application: str = "wsgi:application", address: str = "", threads: int = 4
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Granian with two workers at this address (PUBLIC_URL), ready."""
+    """Granian with two workers of so many threads at this address (PUBLIC_URL), ready."""
     address = address or env["PUBLIC_URL"]
     port = address.rpartition(":")[2]
-    words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
+    words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads {threads} --no-ws"
     with process(env, "-m", "granian", *words.split(), application) as server:
         ready(address)
         yield server

@@ -138,7 +138,7 @@ class Demo:
     def start(self, env: Mapping[str, str]) -> None:
         """Start the processes, each in a session of its own: Ctrl-C reaches us alone, and we end them in order."""
         port = self.ports[0]
-        words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 16 --no-ws"
+        words = f"--interface wsgi --host 127.0.0.1 --port {port} --workers 2 --blocking-threads 4 --no-ws"
         self.spawn("server", env, "-m", "granian", *words.split(), "wsgi:application")
         for job in ("worker", "seal"):
             self.spawn(job, env, "-m", "flask", "--app", "wsgi", "identity", job)

@@ -22,10 +22,10 @@ from identity.authzen import hot as authzen_hot
 from identity.cli import identity_cli
 from identity.core import log, web
 from identity.core.db import init_database
+from identity.core.edge import Edge
 from identity.core.errors import TesseraError
 from identity.core.feed import Feed
 from identity.core.health import routes as health_routes
-from identity.core.hot import Edge
 from identity.core.metrics import routes as metrics_routes
 from identity.core.present import install_presentation
 from identity.core.settings import Settings, SettingsError
@@ -99,7 +99,9 @@ def create_app(settings: Settings, clock: Callable[[], datetime] = _utc_now) -> 
         trusted_proxies=settings.trusted_proxies,
         secure=settings.secure,
         start=feed.start,
+        fresh=feed.is_fresh,
         clock=clock,
+        sink=recorder,
     )
     return app
 

@@ -1,4 +1,4 @@
-"""A decision that is durable before its answer leaves, for doors without a Unit."""
+"""A decision that is durable before its answer leaves, for hot doors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from identity.core.hot import HotCall
 
 
 class DurableAccess:
-    """Decides and records; the records stay in `call.records`."""
+    """Decides, and records or leaves it to the edge to record first (`call.pending`); `call.records` has it."""
 
     def __init__(self, access: Access, database: Database, recorder: Recorder) -> None:
         self._access = access
@@ -28,7 +28,9 @@ class DurableAccess:
         if not touches_duty(snapshot, (request,)):
             decided = self._access.decide(call, request, snapshot)
             self.record(call, app)
-        elif request.intent == "perform":
+            return decided
+        call.may_wait()
+        if request.intent == "perform":
             with self._database.write() as connection:
                 self._access.lock(connection, [request])
                 decided = self._access.perform(connection, self._access.snapshot(), request, call.now)
@@ -38,12 +40,13 @@ class DurableAccess:
             with self._database.read() as connection:
                 decided = self._access.perform(connection, snapshot, request, call.now)
             call.records.append(record_of(request, decided))
-            self._recorder.submit(call, call.records)
+            call.pending += call.records
         return decided
 
     def record(self, call: HotCall, app: App) -> None:
-        """Wait until the call's records are durable, unless the application chose not to wait; acts never come here."""
+        """Have the call's records durable before the answer leaves, unless the application chose not to wait; acts
+        never come here."""
         if app.recording == "buffered":
             self._recorder.submit_buffered(call, call.records, app.code)
         else:
-            self._recorder.submit(call, call.records)
+            call.pending += call.records

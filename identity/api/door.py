@@ -26,7 +26,7 @@ class Door:
     ) -> HotResponse:
         """What `handle` answers to an application that has one of these rights; `refusal` is said to others."""
         try:
-            app = known_caller(call, self._registry, self._recorder)
+            app = known_caller(call, self._registry)
         except InvalidClient as error:
             return HotResponse.json(401, {"error": "invalid_client", "error_description": error.public}, CHALLENGE)
         if app.rights.isdisjoint(rights):

@@ -63,7 +63,7 @@ class _Explanations:
         if target is None or (target is not app and "audit" not in app.rights):
             raise NotFound("There is no such application.")
         snapshot = self._access.snapshot()
-        request = wire.parse(call.json(), target, snapshot, self._callers.resolver(target, snapshot))
+        request = wire.parse(call.json(), target, snapshot, self._callers.resolver(call, target, snapshot))
         with self._database.read(consistent=True) as connection:
             acts, activations = self._access.known(connection, snapshot, request, call.now)
             return explain(connection, Question(snapshot, request, call.now, acts, activations))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
+import socket
 import sqlite3
 import struct
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, Protocol
@@ -19,12 +21,22 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.pq import ExecStatus
 
-from identity.audit.bulk import COPY_HEADER, COPY_RECORDS, COPY_TRAILER, EPOCH_2000
+from identity.audit.bulk import EPOCH_2000
 from identity.audit.encode import Stored
 from identity.core.db import Database, is_outage, reachable, to_micros
 from identity.core.errors import Unavailable
 
-ANSWER_MS = 15_000
+ANSWER_S, WATCH_S = 10.0, 1.0
+INSERT_ARRAYS = (
+    'INSERT INTO audit_record ("class", at, id, body) '
+    "SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::bytea[])"
+)
+_NAME = b"audit_record"
+# The types of PostgreSQL's catalogue (pg_type): text, timestamptz, uuid, bytea, and arrays of them.
+_ELEMENTS, _ARRAYS = (25, 1184, 2950, 17), (1009, 1185, 2951, 1001)
+# As arrays are sent: dimensions, whether there are nulls, type of the elements, their count, the first index.
+_ARRAY = struct.Struct(">iiiii")
+_LENGTH, _TIME, _ID = struct.Struct(">i"), struct.Struct(">iq"), struct.Struct(">i16s")
 _PARAMETERS = 4
 _ROWS_MAX = 256
 
@@ -43,30 +55,51 @@ class Direct(Protocol):
     def close(self) -> None: ...
 
 
-def direct(database: Database) -> Direct:
-    """The way of this database."""
-    return _SqliteInsert(database) if database.is_sqlite else _PostgresCopy(database)
+def direct(database: Database, answer_s: float = ANSWER_S) -> Direct:
+    """The way of this database. What does not answer for so many seconds is given up (SQLite waits for its lock)."""
+    return _SqliteInsert(database) if database.is_sqlite else _PostgresInsert(database, answer_s)
 
 
-class _PostgresCopy:
-    """COPY by libpq itself, on a connection in autocommit: a third of what the driver's own COPY costs."""
+class _PostgresInsert:
+    """One prepared INSERT of arrays by libpq itself, on a connection in autocommit: the interpreter is let go of once
+    and taken back once. Of a COPY, each of its ten calls stands in line for it again.
 
-    def __init__(self, database: Database) -> None:
+    The call blocks, so a thread beside it cuts the connection of a database that does not answer.
+    """
+
+    def __init__(self, database: Database, answer_s: float) -> None:
         self._database = database
+        self._answer_s = answer_s
         self._connection: psycopg.Connection[Any] | None = None
+        self._since: float | None = None
 
     def pack(self, stored: Sequence[Stored]) -> list[bytes]:
         packed = []
         for name, at, record_id, body, _ in stored:
-            micros = to_micros(at) - EPOCH_2000
-            packed += [_row(name)(micros, 16, record_id.bytes, len(body)), body]
+            packed += [
+                _element(name),
+                _TIME.pack(8, to_micros(at) - EPOCH_2000),
+                _ID.pack(16, record_id.bytes),
+                _LENGTH.pack(len(body)) + body,
+            ]
         return packed
 
     def write(self, packed: Sequence[bytes]) -> None:
         try:
             if self._connection is None:
                 self._connection = self._open()
-            _copy(self._connection.pgconn, b"".join([COPY_HEADER, *packed, COPY_TRAILER]))
+                beside = threading.Thread(target=self._watch, args=(self._connection,), daemon=True)
+                beside.start()
+            count = len(packed) // _PARAMETERS
+            arrays = [
+                b"".join([_ARRAY.pack(1, 0, kind, count, 1), *packed[n::_PARAMETERS]])
+                for n, kind in enumerate(_ELEMENTS)
+            ]
+            self._since = time.monotonic()
+            result = self._connection.pgconn.exec_prepared(_NAME, arrays, [1] * _PARAMETERS)
+            self._since = None
+            if result.status != ExecStatus.COMMAND_OK:
+                raise _error(result)
         except BaseException as error:
             self.close()  # whatever happened, nobody knows where the exchange stopped
             if isinstance(error, psycopg.Error) and is_outage(error):
@@ -76,63 +109,50 @@ class _PostgresCopy:
             raise
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._since = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _open(self) -> psycopg.Connection[Any]:
         with reachable():
             pooled = self._database.engine.raw_connection()
         pooled.detach()
         connection: Any = pooled.dbapi_connection
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection  # type: ignore[no-any-return]
+
+    def _prepare(self, connection: Any) -> None:
         connection.autocommit = True
         # Records of large batches are compressed, by lz4 at a third of the default's cost. Not every server has it.
         with suppress(psycopg.errors.InvalidParameterValue):
             connection.execute("SET default_toast_compression = 'lz4'")
-        return connection  # type: ignore[no-any-return]
+        wire = connection.pgconn
+        wire.nonblocking = 0
+        result = wire.prepare(_NAME, INSERT_ARRAYS.encode(), _ARRAYS)
+        if result.status != ExecStatus.COMMAND_OK:
+            raise _error(result)
+
+    def _watch(self, connection: psycopg.Connection[Any]) -> None:
+        """Cut this connection when one of its statements takes too long; ends with it."""
+        while self._connection is connection:
+            since = self._since
+            if since is not None and time.monotonic() - since > self._answer_s:
+                with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
+                return
+            time.sleep(WATCH_S)
 
 
 @cache
-def _row(name: str) -> Callable[[int, int, bytes, int], bytes]:
-    """A packer of the columns of a record of this class in front of its body: each behind its length."""
+def _element(name: str) -> bytes:
+    """The class as an element of an array."""
     text = name.encode()
-    begin = struct.pack(">hi", 4, len(text)) + text + struct.pack(">i", 8)
-    pack = struct.Struct(">qi16si").pack
-    return lambda micros, width, record_id, length: begin + pack(micros, width, record_id, length)
-
-
-def _copy(wire: Any, data: bytes) -> None:
-    """One COPY on a connection whose calls do not block; raises `psycopg.Error` when it was not committed."""
-    wire.send_query(COPY_RECORDS.encode())
-    result = _result(wire)
-    if result.status != ExecStatus.COPY_IN:
-        raise _error(result)
-    wire.put_copy_data(data)
-    wire.put_copy_end()
-    result = _result(wire)
-    if result.status != ExecStatus.COMMAND_OK:
-        raise _error(result)
-    _result(wire)
-
-
-def _result(wire: Any) -> Any:
-    """Send what is not sent yet; the next result, None behind the last one."""
-    poll = select.poll()
-    poll.register(wire.socket, select.POLLIN | select.POLLOUT)
-    while wire.flush():
-        _await(wire, poll)
-    poll.modify(wire.socket, select.POLLIN)
-    while wire.is_busy():
-        _await(wire, poll)
-    return wire.get_result()
-
-
-def _await(wire: Any, poll: select.poll) -> None:
-    ready = poll.poll(ANSWER_MS)
-    if not ready:
-        raise psycopg.OperationalError("the database does not answer")
-    if ready[0][1] & ~select.POLLOUT:
-        wire.consume_input()
+    return _LENGTH.pack(len(text)) + text
 
 
 def _error(result: Any) -> psycopg.Error:

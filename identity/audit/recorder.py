@@ -9,7 +9,8 @@ import logging
 import threading
 import time
 from _thread import LockType, allocate_lock
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity.audit.buffered import Buffered
-from identity.audit.direct import direct
+from identity.audit.direct import ANSWER_S, direct
 from identity.audit.encode import Stored, encode
 from identity.audit.store import insert_missing, insert_records, take
 from identity.core.db import Base, Database, in_transaction
@@ -50,7 +51,8 @@ class SingleUse:
 
 
 class _Job:
-    """What one request hands over. `done` is held until it is durable or has failed; a buffered one has no waiter.
+    """What one request hands over. `done` is held until it is durable or has failed; a buffered one has no waiter,
+    nor has one with `then`, which is called instead.
 
     Of a batch only the first waiter is woken, and each wakes the one behind it (`following`) when it is its turn: woken
     all at once they would only stand in line for the interpreter's lock, and be put to sleep again. One that has given
@@ -59,7 +61,7 @@ class _Job:
 
     __slots__ = (
         *("application", "done", "ended", "error", "following", "gone", "lost", "packed", "refusals", "rows", "size"),
-        *("stored", "tried"),
+        *("stored", "then", "tried"),
     )
 
     def __init__(
@@ -69,12 +71,14 @@ class _Job:
         refusals: Sequence[Stored] = (),
         application: str | None = None,
         packed: Sequence[Any] = (),
+        then: Callable[[Unavailable | None], None] | None = None,
     ) -> None:
         self.stored = stored
         self.rows = rows
         self.refusals = refusals
         self.application = application
         self.packed = packed
+        self.then = then
         self.size = sum([len(one.body) for one in stored])
         self.done: LockType = allocate_lock()
         self.done.acquire()
@@ -93,11 +97,12 @@ class Recorder:
         *,
         queue_max: int = QUEUE_MAX,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._database = database
         self._queue_max, self._queue_bytes_max = queue_max, queue_bytes_max
         self._buffered = buffered
-        self._direct = direct(database)
+        self._direct = direct(database, answer_s)
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._again: list[_Job] = []
         self._lock = threading.Lock()
@@ -131,15 +136,19 @@ class Recorder:
             refusals = [row.refusal for row in rows if row.refusal is not None]
             job = _Job(stored, rows, encode(call, refusals, None) if refusals else ())
         else:
-            plain = not any(one.personal for one in stored)
-            job = _Job(stored, packed=self._direct.pack(stored) if plain else ())
-        if not self._put(job):
-            raise Unavailable("The service cannot record this now.", "audit queue is full", code="audit_full")
+            job = _Job(stored, packed=self._packed(stored))
+        self._put_or_raise(job)
         self._wait(job)
         if job.error is not None:
-            raise Unavailable("The service cannot record this now.", str(job.error), code="audit_failed")
+            raise _failed(job.error)
         if job.lost:
             raise AlreadyUsed("This was used already.", code="already_used")
+
+    def submit_later(self, call: Call, records: Sequence[Record], then: Callable[[Unavailable | None], None]) -> None:
+        """As `submit`, but return at once: `then` is called on the recorder's thread when they are durable, or with why
+        they are not; it must not wait. Raises `Unavailable` when the queue is full."""
+        stored = encode(call, records, None)
+        self._put_or_raise(_Job(stored, packed=self._packed(stored), then=then))
 
     def submit_buffered(self, call: Call, records: Sequence[Record], application: str) -> None:
         """Take decisions of an application that chose not to wait; what cannot be kept is counted as missing.
@@ -177,6 +186,14 @@ class Recorder:
             job.following.done.release()
         if not in_time:
             raise Unavailable("The service cannot record this now.", "audit commit takes too long", code="audit_slow")
+
+    def _packed(self, stored: Sequence[Stored]) -> Sequence[Any]:
+        """The records for the direct way; none where values go to other tables too."""
+        return () if any(one.personal for one in stored) else self._direct.pack(stored)
+
+    def _put_or_raise(self, job: _Job) -> None:
+        if not self._put(job):
+            raise Unavailable("The service cannot record this now.", "audit queue is full", code="audit_full")
 
     def _put(self, job: _Job) -> bool:
         with self._lock:
@@ -219,6 +236,14 @@ class Recorder:
         self._recent = len(batch)
         return batch
 
+    def _queued(self) -> list[_Job]:
+        found = []
+        with suppress(Empty):
+            while True:
+                job = self._queue.get_nowait()
+                found += [job] if job is not None else []
+        return found
+
     def _commit(self, batch: list[_Job]) -> None:
         started = time.perf_counter()
         try:
@@ -248,7 +273,9 @@ class Recorder:
         counts["commit_s_max"] = max(counts["commit_s_max"], took)
 
     def _fail(self, batch: list[_Job], error: Unavailable) -> None:
-        """Those who wait are told; what is buffered is tried again, unless the process ends."""
+        """Those who wait are told, also those who came while this was tried; what is buffered is tried again, unless
+        the process ends."""
+        batch = batch + self._queued()
         keep = not self._stopping and threading.main_thread().is_alive()
         again = [job for job in batch if job.application is not None and keep]
         for job in again:
@@ -265,10 +292,13 @@ class Recorder:
             for job in reversed(batch):
                 job.error = error
                 job.ended = True
-                if not job.gone and job.application is None:
+                if not job.gone and job.application is None and job.then is None:
                     job.following, following = following, job
         if following is not None:
             following.done.release()
+        for job in batch:
+            if job.then is not None:
+                _tell(job.then, error)
 
     def _write(self, batch: list[_Job]) -> None:
         if all(job.packed for job in batch):
@@ -291,6 +321,17 @@ class Recorder:
                 new = sum(insert_missing(connection, one) for one in job.stored) if job.tried else len(job.stored)
                 kept[job.application] = kept.get(job.application, 0) + new
         return kept
+
+
+def _failed(error: Exception) -> Unavailable:
+    return Unavailable("The service cannot record this now.", str(error), code="audit_failed")
+
+
+def _tell(then: Callable[[Unavailable | None], None], error: Exception | None) -> None:
+    try:
+        then(_failed(error) if error is not None else None)
+    except Exception:  # noqa: BLE001  the recorder outlives whatever one answer does
+        _log.exception("an answer could not be sent")
 
 
 def _take_rows(connection: Connection, batch: list[_Job]) -> None:

@@ -31,7 +31,7 @@ class Callers:
     def guarded(self, call: HotCall, handle: Callable[[HotCall, App], HotResponse]) -> HotResponse:
         """Answer for a caller that proved itself, in this API's words (§10.1: errors carry a message)."""
         try:
-            app = known_caller(call, self._registry, self._recorder)
+            app = known_caller(call, self._registry)
         except InvalidClient as error:
             return HotResponse.json(401, {"error": "invalid_client", "message": error.public}, CHALLENGE)
         if call.method == "POST" and call.media_type != "application/json":
@@ -44,10 +44,11 @@ class Callers:
         except Refused as error:
             return HotResponse.json(403, {"error": error.code, "message": error.public})
 
-    def resolver(self, app: App, snapshot: Snapshot) -> Resolve:
+    def resolver(self, call: HotCall, app: App, snapshot: Snapshot) -> Resolve:
         """From the caller's subject id to a user, by the one field that this application names."""
         if app.subject_id_field == "sub":
             return snapshot.by_sub.get
+        call.may_wait()
         known: dict[str, UUID | None] = {}
 
         def resolve(subject_id: str) -> UUID | None:

@@ -41,14 +41,16 @@ def routes(
     metadata = {"policy_decision_point": public_url} | {
         name: f"{public_url}{path}" for name, (path, _) in handlers.items()
     }
+    prompt = {door.evaluation, door.evaluations}
     return [
-        *(HotRoute(path, ("POST",), handle, GUARD) for path, handle in handlers.values()),
+        *(HotRoute(path, ("POST",), handle, GUARD, prompt=handle in prompt) for path, handle in handlers.values()),
         HotRoute("/access/v1/resources", ("POST",), searches.register, GUARD),
         HotRoute(
             "/.well-known/authzen-configuration",
             ("GET",),
             lambda _: HotResponse.json(200, metadata),
             "public: metadata",
+            prompt=True,
         ),
     ]
 
@@ -84,7 +86,7 @@ class _Door:
             raise Invalid(f"evaluations must be a list of at most {wire.EVALUATIONS_MAX}.", code="invalid_request")
         stop = {"deny_on_first_deny": False, "permit_on_first_permit": True}.get(wire.semantic(body))
         snapshot = self._access.snapshot()
-        batch = _Batch(app, stop, self._parse_items(body, items, app, snapshot))
+        batch = _Batch(app, stop, self._parse_items(call, body, app, snapshot))
         if touches_duty(snapshot, batch.requests):
             self._by_acts(call, batch, snapshot)
         else:
@@ -94,11 +96,11 @@ class _Door:
         return HotResponse.made_json(b'{"evaluations":[%b]}' % b",".join(batch.answers))
 
     def _parse_items(
-        self, body: dict[str, Any], items: list[Any], app: App, snapshot: Snapshot
+        self, call: HotCall, body: dict[str, Any], app: App, snapshot: Snapshot
     ) -> list[AccessRequest | Invalid]:
-        parse = wire.item_parser(body, app, snapshot, self._callers.resolver(app, snapshot))
+        parse = wire.item_parser(body, app, snapshot, self._callers.resolver(call, app, snapshot))
         parsed: list[AccessRequest | Invalid] = []
-        for item in items:
+        for item in body["evaluations"]:
             try:
                 parsed.append(parse(item))
             except Invalid as error:
@@ -108,18 +110,18 @@ class _Door:
     def _one(self, call: HotCall, app: App, body: Any) -> bytes:
         """Decide one question, record it, and make the answer."""
         snapshot = self._access.snapshot()
-        request = wire.parse(body, app, snapshot, self._callers.resolver(app, snapshot))
+        request = wire.parse(body, app, snapshot, self._callers.resolver(call, app, snapshot))
         decided = self._durable.decide(call, app, request, snapshot)
         return wire.answer(decided, str(call.records[-1].id), app)
 
     def _by_acts(self, call: HotCall, batch: _Batch, snapshot: Snapshot) -> None:
         """A batch that a duty rule names. Acts in it, their decisions and their record stand or fall in one transaction
         (foundations §4); its locks in sorted order, nothing decided behind the item that ends it."""
+        call.may_wait()
         if all(one.intent == "ask" for one in batch.requests):
             with self._database.read() as connection:
                 batch.decide(lambda one: self._access.perform(connection, snapshot, one, call.now))
-            call.records.append(batch.record())
-            self._recorder.submit(call, call.records)
+            call.pending.append(batch.record())
             return
         with self._database.write() as connection:
             self._access.lock(connection, batch.requests)
@@ -143,17 +145,26 @@ class _Batch:
 
     def decide(self, evaluate: Callable[[AccessRequest], Decided]) -> None:
         """Decide the items in their order, up to the one that ends the semantic (§7.1.2.1)."""
-        id_text = str(self.id)
+        id_text, answers, items = str(self.id), self.answers, self._items
+        # Of one snapshot and one record, so that what is equal here is answered alike.
+        known: dict[Any, bytes] = {}
         for one in self._parsed:
             if isinstance(one, Invalid):
                 permit = False
-                self.answers.append(wire.item_error(one))
+                answers.append(wire.item_error(one))
             else:
                 decided = self._last = evaluate(one)
                 permit = decided.permit
                 self._denied += not permit
-                self._items.append(item_of(one, decided))
-                self.answers.append(wire.answer(decided, id_text, self._app))
+                items.append(item_of(one, decided))
+                if decided.obligations:
+                    answers.append(wire.answer(decided, id_text, self._app))
+                else:
+                    key = (permit, decided.reason, decided.rules)
+                    answer = known.get(key)
+                    if answer is None:
+                        answer = known[key] = wire.answer(decided, id_text, self._app)
+                    answers.append(answer)
             if permit is self._stop:
                 break
 

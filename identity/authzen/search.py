@@ -68,7 +68,7 @@ class SearchDoor:
             raise Refused("This application may not search.", code="search_not_allowed")
         body = call.json()
         snapshot = self._access.snapshot()
-        resolve = self._callers.resolver(app, snapshot)
+        resolve = self._callers.resolver(call, app, snapshot)
         request = wire.parse(body, app, snapshot, resolve, sought)
         query = hashlib.sha256(orjson.dumps([sought, app.code, _without_page(body)], option=orjson.OPT_SORT_KEYS))
         page = _page(body, query.hexdigest())

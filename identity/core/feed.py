@@ -66,6 +66,10 @@ class Feed:
         """Whether anything was loaded yet."""
         return self._seq >= 0
 
+    def is_fresh(self) -> bool:
+        """Whether `confirm` has nothing to ask."""
+        return not self._stale()
+
     def confirm(self) -> None:
         """Raise `Unavailable` unless the caches were confirmed true at most a second ago.
 

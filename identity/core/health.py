@@ -27,6 +27,8 @@ def routes(database: Database, feed: Feed, state: State) -> list[HotRoute]:
         return HotResponse.json(200, {"status": "ready", **seen})
 
     return [
-        HotRoute("/healthz", ("GET",), lambda _: HotResponse.json(200, {"status": "ok"}), "public: liveness"),
+        HotRoute(
+            "/healthz", ("GET",), lambda _: HotResponse.json(200, {"status": "ok"}), "public: liveness", prompt=True
+        ),
         HotRoute("/readyz", ("GET",), ready, "public: readiness"),
     ]

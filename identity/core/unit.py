@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from identity.core.db import Database
-from identity.core.errors import Conflict
+from identity.core.errors import Conflict, Unavailable
 from identity.core.facts import FactChanges
 from identity.core.feed import Feed
 from identity.core.record import Actor, Call, Origin, Record
@@ -35,6 +35,10 @@ class RecordSink(Protocol):
 
     def submit(self, call: Call, records: Sequence[Record]) -> None:
         """Hand the records to the process's recorder and return when they are durable."""
+        ...
+
+    def submit_later(self, call: Call, records: Sequence[Record], then: Callable[[Unavailable | None], None]) -> None:
+        """As `submit`, but return at once: `then` hears when they are durable, or why they are not."""
         ...
 
 

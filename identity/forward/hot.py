@@ -66,7 +66,7 @@ class _Door:
     def _guarded(self, call: HotCall, handle: Callable[[HotCall, App, Target], HotResponse]) -> HotResponse:
         """What a proxy is answered that proved itself. Anything else is a 403: a 401 would send people to sign in."""
         try:
-            app = known_caller(call, self._registry, self._recorder)
+            app = known_caller(call, self._registry)
         except InvalidClient as error:
             return _denied(error.code)
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -10,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import orjson
@@ -56,7 +59,7 @@ def gaps(database: Database) -> list[tuple[str, int]]:
 
 
 @contextmanager
-def recorder(world: World, folder: Path | None = None, **limits: int) -> Iterator[Recorder]:
+def recorder(world: World, folder: Path | None = None, **limits: float) -> Iterator[Recorder]:
     made = Recorder(world.database, Buffered(folder) if folder else None, **limits)
     yield made
     made.stop()
@@ -238,3 +241,27 @@ def test_a_recorder_whose_connection_was_cut_says_so_and_makes_another(world: Wo
             one.submit(call(), [decision("cut")])
         one.submit(call(), [decision("after")])
     assert stored(world.database) == Counter({"before": 1, "after": 1})
+
+
+def test_a_database_that_does_not_answer_is_given_up_and_all_are_told(world: World) -> None:
+    if world.database.is_sqlite:
+        return  # there is nobody to fall silent
+    with recorder(world, answer_s=0.5) as one:
+        one.submit(call(), [decision("before")])
+        with world.database.read() as connection:
+            query = (
+                "SELECT pid FROM pg_stat_activity WHERE query LIKE 'INSERT INTO audit_record%unnest%' AND datname = "
+            )
+            (backend,) = connection.execute(text(f"{query} current_database()")).scalars()
+        told: SimpleQueue[Unavailable | None] = SimpleQueue()
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            for number in range(3):
+                one.submit_later(call(), [decision(f"silent{number}")], told.put)
+            answers = [told.get(timeout=60) for _ in range(3)]
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert [type(answer) for answer in answers] == [Unavailable] * 3
+        one.submit_later(call(), [decision("after")], told.put)
+        assert told.get(timeout=60) is None
+    assert stored(world.database)["after"] == 1

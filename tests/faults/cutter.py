@@ -16,8 +16,8 @@ class CommitCutter(_Listener):
     """Passes everything on until `arm`; then the next commit of any connection is its last message.
 
     "before": the commit never reaches the server. "after": the server has committed and said so, and the client never
-    hears of it. A commit is a COMMIT of either protocol, or the end of a COPY, which is one where each statement is a
-    transaction (PostgreSQL documentation, 55.7 Message Formats: type, length in 4 bytes, body).
+    hears of it. A commit is a COMMIT of either protocol, or the recorder's prepared INSERT, which is a transaction by
+    itself (PostgreSQL documentation, 55.7 Message Formats: type, length in 4 bytes, body).
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -25,14 +25,14 @@ class CommitCutter(_Listener):
         self._target = target
         self._arming = threading.Lock()
         self._moment: Moment | None = None
-        self._copies = False
+        self._alone = False
         self.cut = threading.Event()
 
-    def arm(self, moment: Moment, *, copies: bool) -> None:
-        """Cut at the next commit; `copies`: at the end of the next COPY instead."""
+    def arm(self, moment: Moment, *, alone: bool) -> None:
+        """Cut at the next commit; `alone`: at the recorder's next INSERT instead."""
         with self._arming:
             self.cut.clear()
-            self._moment, self._copies = moment, copies
+            self._moment, self._alone = moment, alone
 
     def _serve(self, client: socket.socket) -> None:
         server = socket.create_connection(self._target)
@@ -80,8 +80,10 @@ class CommitCutter(_Listener):
         with self._arming:
             if self._moment is None:
                 return None
-            commit = kind in {b"Q", b"P"} and b"COMMIT" in body.split(b"\0")  # Parse: name, then statement
-            if (kind == b"c") if self._copies else commit:
+            words = body.split(b"\0", 2)  # Parse: name, statement; Bind: portal, name
+            commit = kind in {b"Q", b"P"} and b"COMMIT" in words
+            insert = kind == b"B" and words[1] == b"audit_record"
+            if insert if self._alone else commit:
                 moment, self._moment = self._moment, None
                 return moment
         return None
@@ -105,7 +107,7 @@ class CommitCutter(_Listener):
             while data := server.recv(65_536):
                 if not deaf.is_set():
                     client.sendall(data)
-                elif b"COMMIT\x00" in data or b"COPY " in data:  # the tag of CommandComplete
+                elif b"COMMIT\x00" in data or b"INSERT 0 " in data:  # the tag of CommandComplete
                     heard.set()
             client.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -88,9 +88,7 @@ class Site:
 
     def start(self, before: Sequence[str] = (), log: Path | None = None, **env: str) -> None:
         """Serve; returns when it is ready. `before` are the words of a command that runs it."""
-        words = (
-            f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers {WORKERS} --blocking-threads 16 --no-ws"
-        )
+        words = f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers {WORKERS} --blocking-threads 4 --no-ws"
         again = "--respawn-failed-workers --respawn-interval 0.1 --workers-kill-timeout 40"
         command = [*before, sys.executable, "-c", _GRANIAN, *words.split(), *again.split(), "wsgi:application"]
         with (log or self.log).open("ab") as out:

@@ -22,8 +22,8 @@ from tests.servers.templates import Templates
 # A busy machine may take its time; what is never true fails sooner, by `wait_for`.
 pytestmark = pytest.mark.timeout(600)
 
-# Whether its commit is the end of a COPY by itself (the recorder's plain batches) or of a transaction.
-COPIES = {"decide": True, "token": True, "refuse": True, "act": False, "redeem": False, "role": False}
+# Whether its commit is one INSERT by itself (the recorder's plain batches) or of a transaction.
+ALONE = {"decide": True, "token": True, "refuse": True, "act": False, "redeem": False, "role": False}
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +64,17 @@ def recorded(database_url: str, one: str) -> Counter[str]:
 
 
 @pytest.mark.case("RF-03")
-@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("kind", ALONE)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_commit_that_nobody_heard_of_is_there_once_or_not_at_all(
     cut: tuple[Site, str, CommitCutter], kind: str, moment: Moment
 ) -> None:
     site, direct, proxy = cut
-    number = 10 * list(COPIES).index(kind) + (moment == "after")
+    number = 10 * list(ALONE).index(kind) + (moment == "after")
     with client(site, number) as one:
         wait_for(lambda: one.do(kind).ok, "all to be well")
         code = done(one, "code").proof if kind == "redeem" else ""
-        proxy.arm(moment, copies=COPIES[kind])
+        proxy.arm(moment, alone=ALONE[kind])
         told = one.redeem(f"cut-{number}", code) if code else one.do(kind)
         assert proxy.cut.is_set()
         assert (told.status, told.ok, told.fault) == (503, False, "")
@@ -97,7 +97,7 @@ def test_a_buffered_decision_is_written_once_whatever_happens_to_its_commit(
 ) -> None:
     site, direct, proxy = cut
     with client(site, 90 + (moment == "after")) as one:
-        proxy.arm(moment, copies=False)
+        proxy.arm(moment, alone=False)
         told = done(one, "buffered")
         wait_for(proxy.cut.is_set, "the cut")
         wait_for(lambda: recorded(direct, told.id)[LEAVES["buffered"]], "the record")

@@ -89,7 +89,7 @@ class Site:
             self.flask(*words)
         self._published_by_one()
         # One worker process: one more would only wait for its share of two cores.
-        words = f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers 1 --blocking-threads 8 --no-ws"
+        words = f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers 1 --blocking-threads 4 --no-ws"
         tls = ["--ssl-certificate", str(self.tls.certificate), "--ssl-keyfile", str(self.tls.key)]
         self._start([sys.executable, "-m", "granian", *words.split(), *tls, "wsgi:application"])
         self._start([sys.executable, "-m", "flask", "--app", "wsgi", "identity", "worker"])

@@ -109,7 +109,7 @@ class Instance:
     def serve(self) -> None:
         for words in ("worker", "seal"):
             self._start([sys.executable, "-m", "flask", "--app", "wsgi", "identity", words])
-        words = f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers 2 --blocking-threads 16 --no-ws"
+        words = f"--interface wsgi --host 127.0.0.1 --port {self.port} --workers 2 --blocking-threads 4 --no-ws"
         self._start([sys.executable, "-m", "granian", *words.split(), "wsgi:application"])
         for _ in range(200):
             try:

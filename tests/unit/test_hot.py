@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from identity.core.edge import Edge
 from identity.core.errors import Invalid
-from identity.core.hot import Edge, HotCall, HotResponse, HotRoute
+from identity.core.hot import HotCall, HotResponse, HotRoute, parse_json
 from identity.core.record import Origin
 
 
@@ -22,6 +23,15 @@ class Trickle(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         return self._data.read(min(size, 3) if size >= 0 else 3)
+
+
+class NoRecords:
+    """The audit of routes that leave nothing in it."""
+
+    def submit(self, *_: Any) -> None:
+        raise AssertionError("nothing is recorded here")
+
+    write = submit_later = submit
 
 
 def call(data: bytes, **environ: Any) -> HotCall:
@@ -82,6 +92,18 @@ def send(edge: Edge, method: str, path: str) -> tuple[str, list[tuple[str, str]]
     return started[0], started[1], b"".join(body)
 
 
+@pytest.mark.parametrize("more", [b"", b'"}{]["', b'"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["'])
+@pytest.mark.parametrize(("levels", "taken"), [(1, True), (31, True), (32, False), (40, False), (900, False)])
+def test_json_of_many_levels_is_refused_whatever_stands_in_its_strings(levels: int, taken: bool, more: bytes) -> None:
+    # Beside the nested list stand forty flat ones, so that its brackets are counted.
+    text = b"[%s, %s%s%s]" % (b", ".join([b"[]"] * 40), b"[" * levels, more, b"]" * levels)
+    if taken:
+        assert len(parse_json(text)) == 41
+    else:
+        with pytest.raises(Invalid, match="nested"):
+            parse_json(text)
+
+
 @pytest.mark.case("HD-09")
 def test_head_is_get_without_content_and_a_header_is_sent_once_whatever_its_case() -> None:
     def answer(_: HotCall) -> HotResponse:
@@ -92,7 +114,16 @@ def test_head_is_get_without_content_and_a_header_is_sent_once_whatever_its_case
     def flask(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         raise AssertionError(environ)
 
-    edge = Edge(flask, routes, trusted_proxies=(), secure=True, start=lambda: None, clock=lambda: datetime.now(UTC))
+    edge = Edge(
+        flask,
+        routes,
+        trusted_proxies=(),
+        secure=True,
+        start=lambda: None,
+        fresh=lambda: True,
+        clock=lambda: datetime.now(UTC),
+        sink=NoRecords(),
+    )
     get, head = send(edge, "GET", "/a"), send(edge, "HEAD", "/a")
     assert (get[0], get[2], head[0], head[2]) == ("200 OK", b"body", "200 OK", b"")
     names = sorted(name.lower() for name, _ in head[1])

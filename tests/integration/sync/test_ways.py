@@ -76,7 +76,8 @@ def until(happens: Callable[[], bool]) -> None:
 def test_a_source_runs_by_its_cron_expression_in_the_organisations_zone(staffed: Company) -> None:
     zone = ZoneInfo("Asia/Shanghai")
     last = state(staffed).checked_at.astimezone(zone)
-    night = last.replace(hour=3, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    night = last.replace(hour=3, minute=0, second=0, microsecond=0)
+    night += timedelta(days=0 if last < night else 1)
     staffed.connect("hq", staffed.source, cron="0 3 * * *")
     before = len(runs(staffed))
     tick(staffed, (night - timedelta(seconds=1)).astimezone(UTC), zone)

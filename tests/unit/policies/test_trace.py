@@ -47,8 +47,12 @@ def test_the_ways_lead_to_the_decision_and_to_its_reason() -> None:
                 assert decision.rules[0] in whole
             seen.add(decision.reason)
 
-    compare()
-    assert seen >= {"permitted", "denied", "no_permission", "expired", "scope", "scope_missing", "condition"}
+    wanted = {"permitted", "denied", "no_permission", "expired", "scope", "scope_missing", "condition"}
+    for _ in range(20):
+        compare()
+        if seen >= wanted:  # some are rare in one round
+            return
+    assert seen >= wanted
 
 
 def test_a_way_names_every_role_between_and_everything_that_fails() -> None:
