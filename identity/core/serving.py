@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -49,7 +50,9 @@ class Serving:
     def __call__(self, protocol: Any, environ: dict[str, Any]) -> None:
         environ.update(_ENVIRON)
         if self._edge.is_prompt(environ):
-            self._edge.later(environ, protocol.response_bytes, self._pool.submit)
+            self._edge.later(
+                environ, protocol.response_bytes, lambda act: self._pool.submit(self._run, protocol, 0, act)
+            )
         else:
             self._hand_over(protocol, environ)
 
@@ -64,19 +67,23 @@ class Serving:
             protocol.response_bytes(503, [("Retry-After", "1"), ("Content-Length", "0")], b"")
             return
         environ["wsgi.input"] = BytesIO(read_input(environ, size) if size else b"")
-        self._pool.submit(self._answer, protocol, environ, size)
+        self._pool.submit(self._run, protocol, size, partial(self._answer, protocol, environ))
 
-    def _answer(self, protocol: Any, environ: dict[str, Any], size: int) -> None:
+    def _answer(self, protocol: Any, environ: dict[str, Any]) -> None:
+        if self._edge.is_hot(environ):
+            self._edge.later(environ, protocol.response_bytes)
+            return
         started = _Started()
+        content = self._edge(environ, started)
+        if isinstance(content, list):
+            protocol.response_bytes(started.status, started.headers, b"".join(content))
+        else:
+            protocol.response_iter(started.status, started.headers, _Chunks(content))
+
+    def _run(self, protocol: Any, size: int, act: Callable[[], None]) -> None:
+        """On a thread of ours; `size` = of the content that it holds."""
         try:
-            if self._edge.is_hot(environ):
-                self._edge.later(environ, protocol.response_bytes)
-                return
-            content = self._edge(environ, started)
-            if isinstance(content, list):
-                protocol.response_bytes(started.status, started.headers, b"".join(content))
-            else:
-                protocol.response_iter(started.status, started.headers, _Chunks(content))
+            act()
         except BaseException:  # noqa: BLE001  nobody else would answer
             _log.exception("a request could not be answered")
             protocol.response_bytes(500, [], b"")
@@ -88,14 +95,11 @@ class Serving:
 def _size_of(environ: Mapping[str, Any]) -> int:
     """How much content to read: what is announced, or one byte too much where that is not known. What is announced as
     larger than any door takes is refused unread."""
-    length = environ.get("CONTENT_LENGTH", "")
-    if length:
-        return (
-            int(length)
-            if length.isascii() and length.isdecimal() and len(length) < 10 and int(length) <= BODY_MAX
-            else 0
-        )
-    return BODY_MAX + 1 if "HTTP_TRANSFER_ENCODING" in environ else 0
+    stated: str = environ.get("CONTENT_LENGTH", "")
+    if not stated:
+        return BODY_MAX + 1 if "HTTP_TRANSFER_ENCODING" in environ else 0
+    size = int(stated) if stated.isascii() and stated.isdecimal() and len(stated) < 10 else 0
+    return size if size <= BODY_MAX else 0
 
 
 class _Started:
@@ -126,8 +130,8 @@ class _Chunks:
             close()
 
 
-def install() -> bool:
-    """Have granian, where it is what loads this process's application, serve an `Edge` so; whether it does.
+def install() -> None:
+    """Have granian, where it is what loads this process's application, serve an `Edge` so.
 
     Granian has no public place for this: what it wraps every application in is replaced. An access log and a path
     prefix are granian's own; with them, and with any other server, an `Edge` is the WSGI application that it is.
@@ -135,11 +139,12 @@ def install() -> bool:
     server: Any = sys.modules.get("granian.server.mp")
     plain = getattr(server, "_wsgi_call_wrap", None)
     if plain is None:
-        return False
+        if server is not None:
+            _log.warning("this granian is not known: each request holds one of its threads until it is answered")
+        return
 
     def wrapped(application: Any, scope: dict[str, Any], access_log: Any = None) -> Any:
         ours = isinstance(application, Edge) and not access_log and not scope.get("url_path_prefix")
         return Serving(application) if ours else plain(application, scope, access_log)
 
     server._wsgi_call_wrap = wrapped
-    return True

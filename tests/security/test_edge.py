@@ -6,7 +6,6 @@ import base64
 import json
 import secrets
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -18,13 +17,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from werkzeug.test import Client
 
 from identity.app import create_app
-from identity.audit.recorder import Recorder
-from identity.core.edge import Edge
 from identity.core.errors import Invalid
 from identity.core.settings import Settings, SettingsError
 from identity.keys.keyring import Keyring
 from identity.keys.wrap import load_root, unwrap, wrap
 from identity.people.models import User
+from tests.unit.test_hot import edge_of
 from tests.world import World
 
 TEXT = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -174,22 +172,12 @@ def test_hd_09_every_answer_carries_the_security_headers(world: World) -> None:
         assert "Strict-Transport-Security" not in headers
 
 
-def test_hd_09_over_tls_transport_security_is_stated(world: World) -> None:
+def test_hd_09_over_tls_transport_security_is_stated() -> None:
     def plain(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"x"]
 
-    edge = Edge(
-        plain,
-        (),
-        trusted_proxies=(),
-        secure=True,
-        start=lambda: None,
-        fresh=lambda: True,
-        clock=lambda: datetime.now(UTC),
-        sink=world.things[Recorder],
-    )
-    assert "max-age=31536000" in Client(edge).get("/").headers["Strict-Transport-Security"]
+    assert "max-age=31536000" in Client(edge_of(plain)).get("/").headers["Strict-Transport-Security"]
 
 
 @pytest.mark.case("DO-01", "DO-03", "DO-04", "OA-28")

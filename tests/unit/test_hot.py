@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from identity.core.edge import Edge
+from identity.core.edge import Edge, WsgiApp
 from identity.core.errors import Invalid
 from identity.core.hot import HotCall, HotResponse, HotRoute, parse_json
 from identity.core.record import Origin
@@ -32,6 +32,20 @@ class NoRecords:
         raise AssertionError("nothing is recorded here")
 
     write = submit_later = submit
+
+
+def edge_of(flask: WsgiApp, routes: Sequence[HotRoute] = ()) -> Edge:
+    """An edge in front of this application, over TLS."""
+    return Edge(
+        flask,
+        routes,
+        trusted_proxies=(),
+        secure=True,
+        start=lambda: None,
+        fresh=lambda: True,
+        clock=lambda: datetime.now(UTC),
+        sink=NoRecords(),
+    )
 
 
 def call(data: bytes, **environ: Any) -> HotCall:
@@ -114,16 +128,7 @@ def test_head_is_get_without_content_and_a_header_is_sent_once_whatever_its_case
     def flask(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         raise AssertionError(environ)
 
-    edge = Edge(
-        flask,
-        routes,
-        trusted_proxies=(),
-        secure=True,
-        start=lambda: None,
-        fresh=lambda: True,
-        clock=lambda: datetime.now(UTC),
-        sink=NoRecords(),
-    )
+    edge = edge_of(flask, routes)
     get, head = send(edge, "GET", "/a"), send(edge, "HEAD", "/a")
     assert (get[0], get[2], head[0], head[2]) == ("200 OK", b"body", "200 OK", b"")
     names = sorted(name.lower() for name, _ in head[1])

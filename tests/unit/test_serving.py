@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from identity.core.edge import Edge
 from identity.core.hot import BODY_MAX
 from identity.core.serving import HELD_MAX, Serving
-from tests.unit.test_hot import NoRecords
+from tests.unit.test_hot import edge_of
 
 
 class Protocol:
@@ -72,17 +70,7 @@ def pages() -> Pages:
 
 @pytest.fixture
 def serving(pages: Pages) -> Serving:
-    edge = Edge(
-        pages,
-        (),
-        trusted_proxies=(),
-        secure=True,
-        start=lambda: None,
-        fresh=lambda: True,
-        clock=lambda: datetime.now(UTC),
-        sink=NoRecords(),
-    )
-    return Serving(edge)
+    return Serving(edge_of(pages))
 
 
 def send(serving: Serving, data: bytes = b"", path: str = "/", **more: str) -> Protocol:
