@@ -69,6 +69,13 @@ class Company:
     def sync(self, code: str = "hq", **options: Any) -> Outcome:
         return run_source(self.world.units, code, Actor.system("test"), **options)
 
+    def fill(self, staff: int) -> None:
+        """Eight people of whom so many are staff, in the books."""
+        for n in range(8):
+            self.source.add(f"user{n}", displayName=f"用户{n}", mail=f"user{n}@xinghe.example", o="XH01")
+        self.source.group("staff", *(f"user{n}" for n in range(staff)))
+        assert self.sync().state == "applied"
+
     def state(self, login: str) -> str | None:
         """The state of the identity with this login; None when there is none."""
         return self.states().get(login)

@@ -56,8 +56,5 @@ def company(database_url: Address, tmp_path: Path, templates: Templates, source:
 @pytest.fixture
 def staffed(company: Company) -> Company:
     """Eight people of whom four are staff, in the books already."""
-    for n in range(8):
-        company.source.add(f"user{n}", displayName=f"用户{n}", mail=f"user{n}@xinghe.example", o="XH01")
-    company.source.group("staff", *(f"user{n}" for n in range(4)))
-    assert company.sync().state == "applied"
+    company.fill(staff=4)
     return company

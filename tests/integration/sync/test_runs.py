@@ -35,10 +35,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def staffed(company: Company) -> Company:
     """Eight people of whom six are staff, in the books already."""
-    for n in range(8):
-        company.source.add(f"user{n}", displayName=f"用户{n}", mail=f"user{n}@xinghe.example", o="XH01")
-    company.source.group("staff", *(f"user{n}" for n in range(6)))
-    assert company.sync().state == "applied"
+    company.fill(staff=6)
     return company
 
 
