@@ -11,7 +11,6 @@ import os
 import socket
 import sqlite3
 import struct
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,8 +25,7 @@ from identity.audit.encode import Stored
 from identity.core.db import Database, is_outage, reachable, to_micros
 from identity.core.errors import Unavailable
 
-ANSWER_S, WATCH_S = 10.0, 1.0
-INSERT_ARRAYS = (
+_INSERT = (
     'INSERT INTO audit_record ("class", at, id, body) '
     "SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::bytea[])"
 )
@@ -52,10 +50,14 @@ class Direct(Protocol):
         """Return when these are durable; raises `Unavailable` when the database does not take them now."""
         ...
 
+    def watch(self) -> None:
+        """Called every second or so on another thread: ends a `write` whose database does not answer."""
+        ...
+
     def close(self) -> None: ...
 
 
-def direct(database: Database, answer_s: float = ANSWER_S) -> Direct:
+def direct(database: Database, answer_s: float) -> Direct:
     """The way of this database. What does not answer for so many seconds is given up (SQLite waits for its lock)."""
     return _SqliteInsert(database) if database.is_sqlite else _PostgresInsert(database, answer_s)
 
@@ -64,7 +66,7 @@ class _PostgresInsert:
     """One prepared INSERT of arrays by libpq itself, on a connection in autocommit: the interpreter is let go of once
     and taken back once. Of a COPY, each of its ten calls stands in line for it again.
 
-    The call blocks, so a thread beside it cuts the connection of a database that does not answer.
+    The call blocks; `watch` cuts the connection of a database that does not answer.
     """
 
     def __init__(self, database: Database, answer_s: float) -> None:
@@ -86,17 +88,14 @@ class _PostgresInsert:
 
     def write(self, packed: Sequence[bytes]) -> None:
         try:
-            if self._connection is None:
-                self._connection = self._open()
-                beside = threading.Thread(target=self._watch, args=(self._connection,), daemon=True)
-                beside.start()
+            connection = self._connection or self._open()
             count = len(packed) // _PARAMETERS
             arrays = [
                 b"".join([_ARRAY.pack(1, 0, kind, count, 1), *packed[n::_PARAMETERS]])
                 for n, kind in enumerate(_ELEMENTS)
             ]
             self._since = time.monotonic()
-            result = self._connection.pgconn.exec_prepared(_NAME, arrays, [1] * _PARAMETERS)
+            result = connection.pgconn.exec_prepared(_NAME, arrays, [1] * _PARAMETERS)
             self._since = None
             if result.status != ExecStatus.COMMAND_OK:
                 raise _error(result)
@@ -114,38 +113,28 @@ class _PostgresInsert:
         if connection is not None:
             connection.close()
 
+    def watch(self) -> None:
+        since, connection = self._since, self._connection
+        if since is not None and connection is not None and time.monotonic() - since > self._answer_s:
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+
     def _open(self) -> psycopg.Connection[Any]:
         with reachable():
             pooled = self._database.engine.raw_connection()
         pooled.detach()
         connection: Any = pooled.dbapi_connection
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection  # type: ignore[no-any-return]
-
-    def _prepare(self, connection: Any) -> None:
+        self._connection, self._since = connection, time.monotonic()
         connection.autocommit = True
         # Records of large batches are compressed, by lz4 at a third of the default's cost. Not every server has it.
         with suppress(psycopg.errors.InvalidParameterValue):
             connection.execute("SET default_toast_compression = 'lz4'")
         wire = connection.pgconn
         wire.nonblocking = 0
-        result = wire.prepare(_NAME, INSERT_ARRAYS.encode(), _ARRAYS)
+        result = wire.prepare(_NAME, _INSERT.encode(), _ARRAYS)
         if result.status != ExecStatus.COMMAND_OK:
             raise _error(result)
-
-    def _watch(self, connection: psycopg.Connection[Any]) -> None:
-        """Cut this connection when one of its statements takes too long; ends with it."""
-        while self._connection is connection:
-            since = self._since
-            if since is not None and time.monotonic() - since > self._answer_s:
-                with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
-                    wire.shutdown(socket.SHUT_RDWR)
-                return
-            time.sleep(WATCH_S)
+        return connection  # type: ignore[no-any-return]
 
 
 @cache
@@ -194,6 +183,9 @@ class _SqliteInsert:
                     "The service cannot reach its database.", str(error), code="database_unavailable"
                 ) from error
             raise
+
+    def watch(self) -> None:
+        """It waits for its lock, which ends with whoever holds it."""
 
     def close(self) -> None:
         if self._connection is not None:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from _thread import LockType, allocate_lock
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity.audit.buffered import Buffered
-from identity.audit.direct import ANSWER_S, direct
+from identity.audit.direct import direct
 from identity.audit.encode import Stored, encode
 from identity.audit.store import insert_missing, insert_records, take
 from identity.core.db import Base, Database, in_transaction
@@ -28,7 +29,7 @@ from identity.core.record import Call, Record
 QUEUE_MAX = 20_000
 QUEUE_BYTES_MAX = 64 * 1_048_576
 BATCH_MAX = 1_000
-WAIT_S = 10.0
+WAIT_S, WATCH_S = 10.0, 0.5
 IDLE_S = 0.2
 # When many ask at once, the next batch waits this long for the rest of them: a commit costs what ten records do.
 GATHER_S, MANY = 0.001, 4
@@ -60,8 +61,8 @@ class _Job:
     """
 
     __slots__ = (
-        *("application", "done", "ended", "error", "following", "gone", "lost", "packed", "refusals", "rows", "size"),
-        *("stored", "then", "tried"),
+        *("application", "done", "ended", "error", "following", "gone", "lost", "packed", "refusals", "rows"),
+        *("since", "size", "stored", "then", "tried"),
     )
 
     def __init__(
@@ -79,6 +80,7 @@ class _Job:
         self.application = application
         self.packed = packed
         self.then = then
+        self.since = time.monotonic() if then is not None else 0.0
         self.size = sum([len(one.body) for one in stored])
         self.done: LockType = allocate_lock()
         self.done.acquire()
@@ -97,16 +99,20 @@ class Recorder:
         *,
         queue_max: int = QUEUE_MAX,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
-        answer_s: float = ANSWER_S,
+        wait_s: float = WAIT_S,
     ) -> None:
+        """`wait_s`: nobody waits longer to hear whether his records are durable, about."""
         self._database = database
         self._queue_max, self._queue_bytes_max = queue_max, queue_bytes_max
         self._buffered = buffered
-        self._direct = direct(database, answer_s)
+        self._wait_s = wait_s
+        self._direct = direct(database, wait_s)
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._again: list[_Job] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._told_later: deque[_Job] = deque()
+        self._ended = threading.Event()
         self._jobs = 0
         self._bytes = 0
         self._recent = 0
@@ -145,7 +151,7 @@ class Recorder:
             raise AlreadyUsed("This was used already.", code="already_used")
 
     def submit_later(self, call: Call, records: Sequence[Record], then: Callable[[Unavailable | None], None]) -> None:
-        """As `submit`, but return at once: `then` is called on the recorder's thread when they are durable, or with why
+        """As `submit`, but return at once: `then` is called once on another thread, when they are durable or with why
         they are not; it must not wait. Raises `Unavailable` when the queue is full."""
         stored = encode(call, records, None)
         self._put_or_raise(_Job(stored, packed=self._packed(stored), then=then))
@@ -173,19 +179,20 @@ class Recorder:
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join(timeout=30)
+        self._ended.set()
         if self._buffered is not None:
             self._buffered.close()
 
     def _wait(self, job: _Job) -> None:
         """Until the job has ended; raises `Unavailable` when that takes too long."""
-        in_time = job.done.acquire(timeout=WAIT_S)
+        in_time = job.done.acquire(timeout=self._wait_s)
         if not in_time:
             with self._lock:
                 job.gone = True
         if (in_time or job.ended) and job.following is not None:
             job.following.done.release()
         if not in_time:
-            raise Unavailable("The service cannot record this now.", "audit commit takes too long", code="audit_slow")
+            raise _slow()
 
     def _packed(self, stored: Sequence[Stored]) -> Sequence[Any]:
         """The records for the direct way; none where values go to other tables too."""
@@ -205,6 +212,9 @@ class Recorder:
                 # Said aloud, for the server's own threads would hand on that they are daemons.
                 self._thread = threading.Thread(target=self._run, name="audit-recorder", daemon=False)
                 self._thread.start()
+                threading.Thread(target=self._watch, name="audit-recorder-watch", daemon=True).start()
+            if job.then is not None:
+                self._told_later.append(job)
             self._jobs += 1
             self._bytes += job.size
         self._queue.put(job)
@@ -289,16 +299,32 @@ class Recorder:
         with self._lock:
             self._jobs -= len(batch)
             self._bytes -= sum([job.size for job in batch])
+            told = [job for job in batch if job.then is not None and not job.gone]
             for job in reversed(batch):
                 job.error = error
                 job.ended = True
                 if not job.gone and job.application is None and job.then is None:
                     job.following, following = following, job
+            while self._told_later and self._told_later[0].ended:
+                self._told_later.popleft()
         if following is not None:
             following.done.release()
-        for job in batch:
-            if job.then is not None:
-                _tell(job.then, error)
+        for job in told:
+            _tell(job, _failed(error) if error is not None else None)
+
+    def _watch(self) -> None:
+        """See that nobody waits too long, whatever the writer hangs on."""
+        while not self._ended.wait(min(WATCH_S, self._wait_s)):
+            self._direct.watch()
+            before = time.monotonic() - self._wait_s
+            with self._lock:
+                late = []
+                while self._told_later and self._told_later[0].since < before:
+                    job = self._told_later.popleft()
+                    job.gone = True
+                    late += [job] if not job.ended else []
+            for job in late:
+                _tell(job, _slow())
 
     def _write(self, batch: list[_Job]) -> None:
         if all(job.packed for job in batch):
@@ -327,9 +353,14 @@ def _failed(error: Exception) -> Unavailable:
     return Unavailable("The service cannot record this now.", str(error), code="audit_failed")
 
 
-def _tell(then: Callable[[Unavailable | None], None], error: Exception | None) -> None:
+def _slow() -> Unavailable:
+    return Unavailable("The service cannot record this now.", "audit commit takes too long", code="audit_slow")
+
+
+def _tell(job: _Job, error: Unavailable | None) -> None:
     try:
-        then(_failed(error) if error is not None else None)
+        if job.then is not None:
+            job.then(error)
     except Exception:  # noqa: BLE001  the recorder outlives whatever one answer does
         _log.exception("an answer could not be sent")
 

@@ -246,7 +246,7 @@ def test_a_recorder_whose_connection_was_cut_says_so_and_makes_another(world: Wo
 def test_a_database_that_does_not_answer_is_given_up_and_all_are_told(world: World) -> None:
     if world.database.is_sqlite:
         return  # there is nobody to fall silent
-    with recorder(world, answer_s=0.5) as one:
+    with recorder(world, wait_s=0.5) as one:
         one.submit(call(), [decision("before")])
         with world.database.read() as connection:
             query = (
@@ -265,3 +265,16 @@ def test_a_database_that_does_not_answer_is_given_up_and_all_are_told(world: Wor
         one.submit_later(call(), [decision("after")], told.put)
         assert told.get(timeout=60) is None
     assert stored(world.database)["after"] == 1
+
+
+def test_who_is_told_later_is_told_in_time_whatever_the_writer_waits_for(world: World) -> None:
+    told: SimpleQueue[Unavailable | None] = SimpleQueue()
+    with recorder(world, wait_s=0.5) as one:
+        one.submit(call(), [decision("before")])
+        with held_up(world):
+            for number in range(3):
+                one.submit_later(call(), [decision(f"slow{number}")], told.put)
+            assert [type(told.get(timeout=60)) for _ in range(3)] == [Unavailable] * 3
+        one.submit_later(call(), [decision("after")], told.put)
+        assert told.get(timeout=60) is None
+    assert told.empty(), "once each"
