@@ -11,7 +11,6 @@ import time
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -246,14 +245,6 @@ class Recorder:
         self._recent = len(batch)
         return batch
 
-    def _queued(self) -> list[_Job]:
-        found = []
-        with suppress(Empty):
-            while True:
-                job = self._queue.get_nowait()
-                found += [job] if job is not None else []
-        return found
-
     def _commit(self, batch: list[_Job]) -> None:
         started = time.perf_counter()
         try:
@@ -283,9 +274,7 @@ class Recorder:
         counts["commit_s_max"] = max(counts["commit_s_max"], took)
 
     def _fail(self, batch: list[_Job], error: Unavailable) -> None:
-        """Those who wait are told, also those who came while this was tried; what is buffered is tried again, unless
-        the process ends."""
-        batch = batch + self._queued()
+        """Those who wait are told; what is buffered is tried again, unless the process ends."""
         keep = not self._stopping and threading.main_thread().is_alive()
         again = [job for job in batch if job.application is not None and keep]
         for job in again:

@@ -225,56 +225,78 @@ def test_many_records_and_a_very_large_one_are_written_whole(world: World) -> No
     assert sizes > 12_000_000
 
 
+def end_backends(database: Database) -> None:
+    """Return when the server has ended all other connections of this database."""
+    query = (
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    with database.engine.connect() as connection:
+        assert all(connection.execute(text(query)).scalars())
+
+
+@contextmanager
+def silenced(database: Database) -> Iterator[None]:
+    """While open, the backend of the recorder's own connection does not answer."""
+    query = (
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE query LIKE 'INSERT INTO audit_record%unnest%' AND datname = current_database()"
+    )
+    with database.read() as connection:
+        (backend,) = connection.execute(text(query)).scalars()
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+def recovered(one: Recorder, resource: str) -> None:
+    """Ask until it is recorded: on a busy machine the first to come may still be too late."""
+    told: SimpleQueue[Unavailable | None] = SimpleQueue()
+    for _ in range(20):
+        one.submit_later(call(), [decision(resource)], told.put)
+        if told.get(timeout=60) is None:
+            return
+    pytest.fail("it does not recover")
+
+
 def test_a_recorder_whose_connection_was_cut_says_so_and_makes_another(world: World) -> None:
     if world.database.is_sqlite:
         return  # it has none to lose
     with recorder(world) as one:
         one.submit(call(), [decision("before")])
-        with world.database.engine.connect() as connection:
-            connection.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE pid <> pg_backend_pid() AND datname = current_database()"
-                )
-            )
+        end_backends(world.database)
         with pytest.raises(Unavailable):
             one.submit(call(), [decision("cut")])
         one.submit(call(), [decision("after")])
     assert stored(world.database) == Counter({"before": 1, "after": 1})
 
 
-def test_a_database_that_does_not_answer_is_given_up_and_all_are_told(world: World) -> None:
+def test_a_database_that_does_not_answer_is_given_up_and_who_came_meanwhile_is_recorded(world: World) -> None:
     if world.database.is_sqlite:
         return  # there is nobody to fall silent
-    with recorder(world, wait_s=0.5) as one:
+    told: SimpleQueue[tuple[str, Unavailable | None]] = SimpleQueue()
+    with recorder(world, wait_s=6.0) as one:
         one.submit(call(), [decision("before")])
-        with world.database.read() as connection:
-            query = (
-                "SELECT pid FROM pg_stat_activity WHERE query LIKE 'INSERT INTO audit_record%unnest%' AND datname = "
-            )
-            (backend,) = connection.execute(text(f"{query} current_database()")).scalars()
-        told: SimpleQueue[Unavailable | None] = SimpleQueue()
-        os.kill(backend, signal.SIGSTOP)
-        try:
-            for number in range(3):
-                one.submit_later(call(), [decision(f"silent{number}")], told.put)
-            answers = [told.get(timeout=60) for _ in range(3)]
-        finally:
-            os.kill(backend, signal.SIGCONT)
-        assert [type(answer) for answer in answers] == [Unavailable] * 3
-        one.submit_later(call(), [decision("after")], told.put)
-        assert told.get(timeout=60) is None
-    assert stored(world.database)["after"] == 1
+        with silenced(world.database):
+            one.submit_later(call(), [decision("silent")], lambda error: told.put(("silent", error)))
+            time.sleep(4)
+            one.submit_later(call(), [decision("meanwhile")], lambda error: told.put(("meanwhile", error)))
+            answers = dict(told.get(timeout=60) for _ in range(2))
+        assert isinstance(answers["silent"], Unavailable)
+        assert answers["meanwhile"] is None
+    assert told.empty(), "once each"
+    assert stored(world.database)["meanwhile"] == 1
 
 
 def test_who_is_told_later_is_told_in_time_whatever_the_writer_waits_for(world: World) -> None:
     told: SimpleQueue[Unavailable | None] = SimpleQueue()
     with recorder(world, wait_s=0.5) as one:
-        one.submit(call(), [decision("before")])
+        recovered(one, "before")
         with held_up(world):
             for number in range(3):
                 one.submit_later(call(), [decision(f"slow{number}")], told.put)
             assert [type(told.get(timeout=60)) for _ in range(3)] == [Unavailable] * 3
-        one.submit_later(call(), [decision("after")], told.put)
-        assert told.get(timeout=60) is None
+        recovered(one, "after")
     assert told.empty(), "once each"
