@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import Update, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from identity.core.db import Base
+from identity.core.ending import ending
 from identity.core.errors import Conflict, Stale, TesseraError
 from identity.core.record import Actor
 from identity.core.unit import Units
@@ -115,3 +117,75 @@ def kept(units: Units, actor: Actor, held: Held, ttl_s: int) -> Iterator[None]:
         keeper.join()
         with units.open(actor) as unit:
             release(unit.db, held, unit.now)
+
+
+class Standing:
+    """The leases that a process keeps from one run of its jobs to the next, renewed together: taken and given back for
+    each run, they would cost two commits a second each."""
+
+    def __init__(self, units: Units, actor: Actor, holder: str, ttl_s: int) -> None:
+        self._units, self._actor, self._holder, self._ttl_s = units, actor, holder, ttl_s
+        self._lock = threading.Lock()
+        self._held: dict[str, tuple[int, float]] = {}
+        """Their fences, and until when they are certainly ours, by this process's clock."""
+
+    def take(self, name: str) -> None:
+        """Have it, now or since before; raises `Conflict` while another holds it, or when this work was asked to end
+        while it waited for its turn."""
+        with self._lock:
+            _, until = self._held.get(name, (0, 0.0))
+        if until > time.monotonic():
+            return
+        ended, until = ending(), self._until()
+        with self._units.open(self._actor) as unit:
+            if ended():
+                raise Conflict("This work was asked to end.", code="ending")
+            held = acquire(unit.db, name, self._holder, unit.now, self._ttl_s)
+        with self._lock:
+            self._held[name] = (held.fence, until)
+
+    def renew(self) -> None:
+        """Hold all of them longer; one that another has taken is no longer ours."""
+        with self._lock:
+            before = dict(self._held)
+        if not before:
+            return
+        until = self._until()
+        with self._units.open(self._actor) as unit:
+            renewed = self._set(before, unit.now + timedelta(seconds=self._ttl_s)).returning(Lease.name, Lease.fence)
+            fences = dict(unit.db.execute(renewed).all())
+        with self._lock:
+            for name, (fence, _) in before.items():
+                if fences.get(name) == fence:
+                    self._held[name] = (fence, until)
+                else:
+                    _log.warning("lease %s lost", name)
+                    del self._held[name]
+
+    def keep(self, until: threading.Event) -> None:
+        """Renew them, several times in their life, until told to end; then give them back."""
+        while not until.wait(self._ttl_s / 4):
+            self._quietly(self.renew)
+        self._quietly(self._give_back)
+
+    def _give_back(self) -> None:
+        if self._held:
+            with self._units.open(self._actor) as unit:
+                unit.db.execute(self._set(self._held, unit.now))
+
+    def _quietly(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001  what is not renewed ends by itself, and is taken again
+            _log.warning("leases of %s: %s", self._holder, error)
+
+    def _set(self, names: Iterable[str], expires_at: datetime) -> Update:
+        return (
+            update(Lease)
+            .where(Lease.name.in_(list(names)), Lease.holder == self._holder)
+            .values(expires_at=expires_at)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _until(self) -> float:
+        return time.monotonic() + self._ttl_s

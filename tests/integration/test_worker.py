@@ -6,12 +6,15 @@ import contextvars
 import threading
 from datetime import datetime
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import select, update
 
 from identity.access import checks
 from identity.access.decide import Access
 from identity.core.ending import end_when
-from identity.core.lease import Lease, acquire
+from identity.core.errors import Conflict
+from identity.core.lease import Lease, Standing, acquire
+from identity.core.record import Actor
 from identity.core.unit import Units
 from identity.events.deliver import Composers, deliver_due
 from identity.events.models import OutboxMessage
@@ -67,6 +70,49 @@ def test_a_job_of_another_node_is_left_alone(world: World) -> None:
     ran, done = [], threading.Event()
     run_until(world, [Job("taken", 0.01, ran.append), Job("free", 0.01, lambda _: done.set())], done)
     assert ran == []
+
+
+def lease_of(world: World, name: str) -> tuple[int, bool]:
+    """Its fence, and whether it is held now."""
+    with world.unit() as unit:
+        row = unit.db.get_one(Lease, name)
+        return row.fence, row.expires_at > unit.now
+
+
+def test_a_job_keeps_its_lease_from_run_to_run_and_gives_it_back_at_the_end(world: World) -> None:
+    done, runs, seen = threading.Event(), [], set()
+
+    def run(now: datetime) -> None:
+        runs.append(now)
+        seen.add(lease_of(world, "job:often"))
+        if len(runs) == 3:
+            done.set()
+
+    run_until(world, [Job("often", 0.01, run)], done)
+    assert seen == {(1, True)}
+    assert lease_of(world, "job:often") == (1, False)
+
+
+def test_leases_are_renewed_together_and_one_that_another_took_is_lost(world: World) -> None:
+    one, other = (Standing(world.things[Units], Actor.system("test"), name, 600) for name in ("one", "other"))
+    for name in ("mine", "gone"):
+        one.take(name)
+    with world.unit() as unit:
+        unit.db.execute(update(Lease).values(expires_at=unit.now))
+    other.take("gone")
+    one.renew()
+    one.take("mine")
+    assert lease_of(world, "mine") == (1, True), "it was not taken anew"
+    for taken, by in (("gone", one), ("mine", other)):
+        with pytest.raises(Conflict):
+            by.take(taken)
+
+
+def test_a_lease_that_may_have_ended_is_taken_again(world: World) -> None:
+    short = Standing(world.things[Units], Actor.system("test"), "one", 0)
+    for _ in range(2):
+        short.take("mine")
+    assert lease_of(world, "mine") == (2, False)
 
 
 class StoppedMeanwhile(threading.Event):
