@@ -98,40 +98,60 @@ class Engine:
         own, free = mask if own == mask else own, mask if free == mask else free
         return PreparedSubject(state, valid_until, mask, free, held, own, subject_id, person, properties or {}, grants)
 
-    def evaluate(self, request: Request) -> Decision:  # noqa: C901, PLR0912  in one piece: a call costs a tenth
+    def evaluate(self, request: Request) -> Decision:
         """Decide. Deny overrides permit, nothing is permitted by default, an error never permits."""
-        subject = request.subject
+        application, resource_type, resource_id, _ = request.resource
+        found = self.reach(request.subject, application, resource_type, resource_id, request.action[0], request.now)
+        return found if type(found) is Decision else self.weigh(request, *found)
+
+    def reach(
+        self,
+        subject: PreparedSubject,
+        application: str,
+        resource_type: str,
+        resource_id: str,
+        action: str,
+        now: datetime,
+    ) -> Decision | tuple[Bucket, Sequence[Group], int, bool]:
+        """The decision where the roles alone make it, as most do; else what `weigh` needs beside the whole request,
+        which costs as much to make as all of this."""
         if subject.state != "active":
             return Decision.denied("subject_disabled", self.version)
-        if subject.valid_until is not None and request.now >= subject.valid_until:
+        if subject.valid_until is not None and now >= subject.valid_until:
             return Decision.denied("subject_expired", self.version)
-        application, resource_type, resource_id, _ = request.resource
-        bucket = self._buckets.get((application, resource_type, request.action[0]))
+        bucket = self._buckets.get((application, resource_type, action))
         if bucket is None:
             return self._nothing
         groups = bucket.find(resource_id)
         if groups is None:
             return self._not_canonical
-        mask, carried = subject.mask, 0
+        mask, carried, denied = subject.mask, 0, False
         for group in groups:
             if group.denies and (group.inherited_denies & mask or group.own_denies & subject.own_mask):
-                for rule in group.denies:
-                    if rule.bit & mask and self._denies(request, rule):
-                        return rule.answer
+                denied = True
             reached = group.permits & mask
             if reached:
                 carried = carried | reached if carried else reached
+        if not carried and not denied:
+            return self._nothing
+        if subject.free_mask & carried and not (denied or bucket.separated or mask & self._dynamic_mask):
+            for group in groups:
+                free = group.plain & subject.free_mask
+                if free:
+                    return group.rules(free & -free)[0].answer
+        return bucket, groups, carried, denied
+
+    def weigh(self, request: Request, bucket: Bucket, groups: Sequence[Group], carried: int, denied: bool) -> Decision:
+        """The decision where the roles alone do not make it: what `reach` found, held against the request."""
+        mask = request.subject.mask
+        for rule in [rule for group in groups for rule in group.denies] if denied else ():
+            if rule.bit & mask and self._denies(request, rule):
+                return rule.answer
         if not carried:
             return self._nothing
         if mask & self._dynamic_mask:
             decision = self._one_by_one(request, groups)
         else:
-            free_mask = 0 if bucket.separated else subject.free_mask
-            if free_mask & carried:
-                for group in groups:
-                    free = group.plain & free_mask
-                    if free:
-                        return group.rules(free & -free)[0].answer
             decision = self._permits(request, groups, carried)
         return self._separate(request, decision) if bucket.separated and decision.permit else decision
 

@@ -54,7 +54,7 @@ def is_valid(since: datetime | None, until: datetime | None, now: datetime) -> b
 def check(held: Held, request: Request, org: Mapping[str, frozenset[str]]) -> str:
     """Empty when this tuple satisfies scope, limit and validity; else what it does not satisfy."""
     _, _, _, scope, limit, since, until = held
-    if (since is not None or until is not None) and not is_valid(since, until, request.now):
+    if (since is not None and request.now < since) or (until is not None and request.now >= until):
         return "expired"
     properties = request.resource[3]
     code = "" if scope is None else check_scope(scope, properties, org)

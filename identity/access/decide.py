@@ -296,7 +296,13 @@ def _decided(
     elif request.application == CONSOLE_APPLICATION:
         decision = _in_console(snapshot, user, request, now)
     else:
-        decision = snapshot.engine.evaluate(engine_request(request, user, now, acts, activations, principal))
+        engine = snapshot.engine
+        application, _, kind, resource_id, action, *_ = request
+        found = engine.reach(user.subject, application, kind, resource_id, action, now)
+        if type(found) is Decision:
+            decision = found
+        else:
+            decision = engine.weigh(engine_request(request, user, now, acts, activations, principal), *found)
     permit, reason, rules, obligations, _, activates = decision
     return Decided(
         permit,
