@@ -129,20 +129,24 @@ class Standing:
         self._held: dict[str, tuple[int, float]] = {}
         """Their fences, and until when they are certainly ours, by this process's clock."""
 
-    def take(self, name: str) -> None:
-        """Have it, now or since before; raises `Conflict` while another holds it, or when this work was asked to end
+    def take(self, name: str) -> bool:
+        """Whether it is ours, now or since before: not while another holds it, nor when this work was asked to end
         while it waited for its turn."""
         with self._lock:
             _, until = self._held.get(name, (0, 0.0))
         if until > time.monotonic():
-            return
+            return True
         ended, until = ending(), self._until()
-        with self._units.open(self._actor) as unit:
-            if ended():
-                raise Conflict("This work was asked to end.", code="ending")
-            held = acquire(unit.db, name, self._holder, unit.now, self._ttl_s)
+        try:
+            with self._units.open(self._actor) as unit:
+                if ended():
+                    return False
+                held = acquire(unit.db, name, self._holder, unit.now, self._ttl_s)
+        except Conflict:
+            return False
         with self._lock:
             self._held[name] = (held.fence, until)
+        return True
 
     def renew(self) -> None:
         """Hold all of them longer; one that another has taken is no longer ours."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from identity.core.ending import end_when
-from identity.core.errors import Conflict, TesseraError
+from identity.core.errors import TesseraError
 from identity.core.lease import Standing
 from identity.core.record import Actor
 from identity.core.unit import Units
@@ -69,11 +69,8 @@ def _repeat(job: Job, leases: Standing, stop: threading.Event, first_s: float) -
 
 def _run(job: Job, leases: Standing) -> None:
     try:
-        if job.exclusive:
-            leases.take(f"job:{job.name}")
-        job.run(datetime.now(UTC))
-    except Conflict:
-        return
+        if not job.exclusive or leases.take(f"job:{job.name}"):
+            job.run(datetime.now(UTC))
     except TesseraError as error:
         _log.warning("job %s: %s", job.name, error)
     except Exception:  # noqa: BLE001  one failing job must not stop the others
