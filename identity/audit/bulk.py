@@ -116,6 +116,7 @@ def record_blocks(connection: Connection, name: str, low: int | None, high: int 
 
 def records_of_transactions(connection: Connection, low: int, high: int) -> Iterator[RecordRow]:
     """PostgreSQL: the records that transactions low <= xid < high wrote, in no order."""
+    _by_index(connection)
     yield from _pg_records(connection, f"xid::text::bigint >= {low:d} AND xid::text::bigint < {high:d}")
 
 
@@ -124,6 +125,7 @@ def numbered_records(connection: Connection, low: int, high: int) -> list[tuple[
     where = f"xid::text::bigint >= {low:d} AND xid::text::bigint < {high:d}"
     query = f'SELECT xid::text::bigint, at, id, body, "class" FROM audit_record WHERE {where}'  # noqa: S608
     names, take, size = _Names(), _NUMBERED.unpack_from, _NUMBERED.size
+    _by_index(connection)
     return [
         (xid, at + EPOCH_2000, key, row[size : size + length], names[row[size + length + 4 :]])
         for copied in _copied(connection, query)
@@ -218,6 +220,7 @@ def personal_between(
 def ids_behind(connection: Connection, position: int) -> set[bytes]:
     """The records that the sealer has not reached: those stored at this position or behind it."""
     if is_postgres(connection):
+        _by_index(connection)
         rows = connection.exec_driver_sql(f"SELECT id FROM audit_record WHERE xid::text::bigint >= {position:d}")  # noqa: S608
         return {row[0].bytes for row in rows}
     return {
@@ -250,6 +253,15 @@ def insert_nodes(connection: Connection, nodes: Sequence[tuple[int, int, bytes]]
         _copy_in(connection, 'audit_node (level, "index", hash)', copied)
         return
     _driver(connection).executemany('INSERT INTO audit_node (level, "index", hash) VALUES (?, ?, ?)', nodes)
+
+
+def _by_index(connection: Connection) -> None:
+    """Have this transaction find what transactions wrote by the index. Until a month's partition was analyzed the
+    planner takes a BRIN index for useless, and would read the whole month each time, by several processes."""
+    connection.exec_driver_sql(
+        "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), "
+        "set_config('max_parallel_workers_per_gather', '0', true)"
+    )
 
 
 def _driver(connection: Connection) -> Any:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from identity.audit.bulk import ids_behind, records_of_transactions
 from identity.audit.tail import TailReader
 from tests.audit.proof import Proof
 
@@ -44,3 +45,22 @@ def test_transactions_without_a_record_hide_none_behind_them(proof: Proof) -> No
             )  # fmt: skip
     made += proof.record(2)
     assert [one for part in read_on(proof) for one in part] == made
+
+
+def test_a_month_that_was_never_analyzed_is_read_by_its_index(proof: Proof) -> None:
+    """On PostgreSQL: finder and sealer look several times a second, and would read the whole month each time."""
+    if proof.world.database.is_sqlite:
+        return
+    made = proof.record(30)
+    with proof.world.database.read() as connection:
+        tail = TailReader(len(made)).plain(connection, 0, datetime.now(UTC))
+        assert len(tail.rows) == len(made)
+        low = tail.position
+        assert list(records_of_transactions(connection, low, low + 1)) == []
+        assert ids_behind(connection, low) == set()
+        scans = text(
+            "SELECT sum(seq_scan), sum(idx_scan) FROM pg_stat_xact_user_tables WHERE relname ~ '^audit_record'"
+        )
+        whole, by_index = connection.execute(scans).one()
+    assert whole == 0
+    assert by_index > 0
