@@ -363,7 +363,7 @@ def _input(
     principal: SnapshotUser | None,
 ) -> dict[str, Any]:
     """What the decision was made from, beside the facts and the rules."""
-    whole: dict[str, Any] = {"properties": _plain(request.properties), "context": _plain(_context(request))}
+    whole: dict[str, Any] = {"context": _plain(_context(request)), "properties": _plain(request.properties)}
     if not (request.action_properties or acts or activations or request.sid or principal or request.subject_id):
         return whole
     if request.subject_id:

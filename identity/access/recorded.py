@@ -32,16 +32,17 @@ def record_of(request: AccessRequest, decided: Decided) -> Record:
 
 
 def item_of(request: AccessRequest, decided: Decided) -> dict[str, Any]:
-    """The decision as an item of a record of several."""
+    """The decision as an item of a record of several; its names in the order in which they are stored, which saves
+    sorting a hundred of them."""
     return {
-        "user": request.user,
-        "person": decided.person,
-        "resource_type": request.resource_type,
-        "resource_id": request.resource_id,
         "action": request.action,
-        "intent": request.intent,
-        "result": "permit" if decided.permit else "deny",
-        "reason": decided.reason,
-        "rules": decided.rules,
         "input": decided.input,
+        "intent": request.intent,
+        "person": decided.person,
+        "reason": decided.reason,
+        "resource_id": request.resource_id,
+        "resource_type": request.resource_type,
+        "result": "permit" if decided.permit else "deny",
+        "rules": decided.rules,
+        "user": request.user,
     }

@@ -112,7 +112,7 @@ class _Door:
         snapshot = self._access.snapshot()
         request = wire.parse(body, app, snapshot, self._callers.resolver(call, app, snapshot))
         decided = self._durable.decide(call, app, request, snapshot)
-        return wire.answer(decided, str(call.records[-1].id), app)
+        return wire.answer(decided, call.records[-1].id, app)
 
     def _by_acts(self, call: HotCall, batch: _Batch, snapshot: Snapshot) -> None:
         """A batch that a duty rule names. Acts in it, their decisions and their record stand or fall in one transaction
@@ -145,7 +145,7 @@ class _Batch:
 
     def decide(self, evaluate: Callable[[AccessRequest], Decided]) -> None:
         """Decide the items in their order, up to the one that ends the semantic (§7.1.2.1)."""
-        id_text, answers, items = str(self.id), self.answers, self._items
+        answers, items = self.answers, self._items
         # Of one snapshot and one record, so that what is equal here is answered alike.
         known: dict[Any, bytes] = {}
         for one in self._parsed:
@@ -158,12 +158,12 @@ class _Batch:
                 self._denied += not permit
                 items.append(item_of(one, decided))
                 if decided.obligations:
-                    answers.append(wire.answer(decided, id_text, self._app))
+                    answers.append(wire.answer(decided, self.id, self._app))
                 else:
                     key = (permit, decided.reason, decided.rules)
                     answer = known.get(key)
                     if answer is None:
-                        answer = known[key] = wire.answer(decided, id_text, self._app)
+                        answer = known[key] = wire.answer(decided, self.id, self._app)
                     answers.append(answer)
             if permit is self._stop:
                 break

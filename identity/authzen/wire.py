@@ -162,14 +162,14 @@ def semantic(body: Mapping[str, Any]) -> Semantic:
     return chosen  # type: ignore[no-any-return]
 
 
-def answer(decided: Decided, record_id: str, app: App) -> bytes:
+def answer(decided: Decided, record_id: UUID, app: App) -> bytes:
     """The response to one evaluation as JSON; the reason is a code and a sentence for the person, the id that of the
     record that holds the decision. Which rules decided is told to an application with the right `explain`."""
     permit, reason, obligations, policy_version, facts_revision, _, rules, *_ = decided
     told = orjson.dumps(obligations) if obligations else b""
     named = rules if "explain" in app.rights else None
-    begin = b'{"decision":true,"context":{"id":"%b' if permit else b'{"decision":false,"context":{"id":"%b'
-    return begin % record_id.encode() + _why(reason, policy_version, facts_revision, told, named)
+    begin = b'{"decision":true,"context":{"id":%b' if permit else b'{"decision":false,"context":{"id":%b'
+    return begin % orjson.dumps(record_id) + _why(reason, policy_version, facts_revision, told, named)
 
 
 @lru_cache(1_024)
@@ -188,7 +188,7 @@ def _why(
         context["reason_admin"] = {"code": reason, "rules": rules}
     if obligations:
         context["obligations"] = orjson.Fragment(obligations)
-    return b'",' + orjson.dumps(context)[1:] + b"}"
+    return b"," + orjson.dumps(context)[1:] + b"}"
 
 
 def item_error(error: Invalid) -> bytes:
