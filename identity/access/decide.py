@@ -296,9 +296,8 @@ def _decided(
     elif request.application == CONSOLE_APPLICATION:
         decision = _in_console(snapshot, user, request, now)
     else:
-        engine = snapshot.engine
-        application, _, kind, resource_id, action, *_ = request
-        found = engine.reach(user.subject, application, kind, resource_id, action, now)
+        engine, kind = snapshot.engine, request.resource_type
+        found = engine.reach(user.subject, request.application, kind, request.resource_id, request.action, now)
         if type(found) is Decision:
             decision = found
         else:
